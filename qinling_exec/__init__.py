@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""qinling-exec: run functions, keep what they returned and printed."""
