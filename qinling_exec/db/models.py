@@ -25,6 +25,10 @@ _NAMING = {
 }
 
 
+#: What a column of type Integer holds.
+LARGEST_INTEGER = 2**31 - 1
+
+
 def new_id() -> str:
     """Return a new uuid in its canonical text form."""
     return str(uuid.uuid4())

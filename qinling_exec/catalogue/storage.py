@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Packages and who refers to them: a package is there exactly as long as somebody needs it."""
+
+from __future__ import annotations
+
+from typing import BinaryIO
+
+import sqlalchemy as sa
+
+from qinling_exec import exceptions
+from qinling_exec.catalogue.packages import Incoming, PackageStore
+from qinling_exec.db import models
+from qinling_exec.db.engine import Database
+
+_table = models.Package.__table__
+_functions = models.Function.__table__
+_versions = models.FunctionVersion.__table__
+
+
+class Storage:
+    """Puts packages into the store and takes unused ones out.
+
+    The row of a package is its lock: the store changes only inside a transaction that has just
+    inserted or locked that row, so that one process can't remove what another is storing.
+    """
+
+    def __init__(self, database: Database, store: PackageStore) -> None:
+        self._database = database
+        self.store = store
+
+    def keep(self, connection: sa.Connection, package: Incoming) -> str:
+        """Store a received package in the caller's transaction; return its hash.
+
+        :raises qinling_exec.exceptions.InsufficientStorage: the disk is full.
+        """
+        known = connection.execute(
+            sa.select(_table.c.sha256).where(_table.c.sha256 == package.sha256).with_for_update()
+        ).first()
+        if known is None:
+            connection.execute(sa.insert(_table), {
+                "sha256": package.sha256, "md5": package.md5, "size": package.size,
+            })
+        sha256 = package.sha256
+        self.store.keep(package)
+        return sha256
+
+    def open(self, sha256: str, missing: str) -> BinaryIO:
+        """Open a package. :raises qinling_exec.exceptions.NotFound: with the text given."""
+        try:
+            return self.store.open(sha256)
+        except exceptions.NotFound as error:
+            raise exceptions.NotFound(missing) from error
+
+    def release(self, sha256: str | None) -> None:
+        """Remove a package from the store when nothing refers to it any more."""
+        if sha256 is None:
+            return
+        used = sa.or_(
+            sa.exists().where(_functions.c.package == sha256),
+            sa.exists().where(_versions.c.package == sha256),
+        )
+        with self._database.writer() as connection:
+            row = connection.execute(
+                sa.select(_table.c.sha256).where(_table.c.sha256 == sha256).with_for_update()
+            ).first()
+            if row is None or connection.execute(sa.select(used)).scalar():
+                return
+            connection.execute(sa.delete(_table).where(_table.c.sha256 == sha256))
+            # Before the commit, while the row keeps others out. A crash in between leaves a row
+            # without a file; storing the package again writes the file again.
+            self.store.remove(sha256)
