@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The execution controller: accepts, runs, watches and records executions."""

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What runs print: collected while they run, stored in pieces, read at any time."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+import sqlalchemy as sa
+
+from qinling_exec.db import models
+from qinling_exec.db.engine import Database
+from qinling_exec.executions import records, states
+
+LOG = logging.getLogger(__name__)
+#: Seconds of output that a killed service may lose at the most.
+_FLUSH_SECONDS = 0.25
+
+_table = models.ExecutionLog.__table__
+
+
+def read(connection: sa.Connection, execution_id: str) -> bytes:
+    """Return what has been stored of an execution's log."""
+    query = sa.select(_table.c.data).where(_table.c.execution_id == execution_id)
+    return b"".join(connection.execute(query.order_by(_table.c.position)).scalars())
+
+
+class Sink:
+    """The log of one run: bytes go in, pieces come out.
+
+    :param limit: bytes kept; the worker cuts at its own limit and says so, this guards against
+        a worker that does not.
+    """
+
+    def __init__(self, fence: states.Fence, limit: int) -> None:
+        self.fence = fence
+        self._lock = threading.Lock()
+        self._pending: list[bytes] = []
+        self._stored = 0
+        self._left = limit
+
+    def write(self, data: bytes) -> None:
+        """Take what the run printed."""
+        with self._lock:
+            data = data[: self._left]
+            self._left -= len(data)
+            if data:
+                self._pending.append(data)
+
+    def store(self, connection: sa.Connection) -> None:
+        """Store what came since the last time, in a transaction that has checked the fence."""
+        with self._lock:
+            data = b"".join(self._pending)
+            self._pending.clear()
+            position, self._stored = self._stored, self._stored + len(data)
+        if data:
+            connection.execute(sa.insert(_table), {
+                "execution_id": self.fence.execution_id, "position": position, "data": data,
+            })
+
+    @property
+    def waiting(self) -> bool:
+        """True when there is something to store."""
+        return bool(self._pending)
+
+
+class Flusher:
+    """Stores the output of all running executions of this process, four times a second."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._sinks: set[Sink] = set()
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name="log-flusher", daemon=True)
+
+    def start(self) -> None:
+        """Begin to flush."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop; the runs' last bytes are stored with their results."""
+        self._stop.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def add(self, sink: Sink) -> None:
+        """Take a run's log into the rounds."""
+        with self._lock:
+            self._sinks.add(sink)
+
+    def remove(self, sink: Sink) -> None:
+        """Leave a run's log alone from now on; returns when no round is at it."""
+        with self._lock:
+            self._sinks.discard(sink)
+
+    def _loop(self) -> None:
+        while not self._stop.wait(_FLUSH_SECONDS):
+            try:
+                self._flush()
+            except Exception as error:  # the bytes stay; the next round tries again
+                LOG.warning("Logs of running executions could not be stored: %s", error)
+
+    def _flush(self) -> None:
+        with self._lock:
+            waiting = [sink for sink in self._sinks if sink.waiting]
+            for sink in waiting:
+                with self._database.writer() as connection:
+                    if _holds(connection, sink.fence):
+                        sink.store(connection)
+
+
+def _holds(connection: sa.Connection, fence: states.Fence) -> bool:
+    """Tell whether an attempt still owns its execution, and keep it so in this transaction."""
+    table = records.table
+    query = sa.select(table.c.id).where(
+        table.c.id == fence.execution_id, table.c.status == states.RUNNING,
+        table.c.runner_id == fence.runner_id, table.c.attempts == fence.attempt,
+    )
+    return connection.execute(query.with_for_update()).first() is not None
