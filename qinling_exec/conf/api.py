@@ -15,6 +15,11 @@ OPTS = [
         help="Requests that one process of the embedded service answers at once; a synchronous"
              " execution holds one of them until it ends.",
     ),
+    cfg.IntOpt(
+        "sync_seconds", default=600, min=1,
+        help="Seconds that a synchronous caller waits for an execution that has no worker yet;"
+             " then the record is answered as it is, and the execution goes on.",
+    ),
     cfg.BoolOpt(
         "insecure_noauth_everywhere", default=False,
         help="INSECURE: let auth_strategy = noauth also serve callers from other machines. Whoever"

@@ -36,7 +36,7 @@ class Sink:
         self.fence = fence
         self._lock = threading.Lock()
         self._pending: list[bytes] = []
-        self._stored = 0
+        self._position = 0
         self._left = limit
 
     def write(self, data: bytes) -> None:
@@ -47,16 +47,26 @@ class Sink:
             if data:
                 self._pending.append(data)
 
-    def store(self, connection: sa.Connection) -> None:
-        """Store what came since the last time, in a transaction that has checked the fence."""
+    def store(self, connection: sa.Connection) -> int:
+        """Store what came since the last time, in a transaction that has checked the fence.
+
+        :returns: how many pieces :meth:`stored` is to be told of, once that is committed.
+        """
         with self._lock:
-            data = b"".join(self._pending)
-            self._pending.clear()
-            position, self._stored = self._stored, self._stored + len(data)
+            pieces = list(self._pending)
+        data = b"".join(pieces)
         if data:
             connection.execute(sa.insert(_table), {
-                "execution_id": self.fence.execution_id, "position": position, "data": data,
+                "execution_id": self.fence.execution_id, "position": self._position,
+                "data": data,
             })
+        return len(pieces)
+
+    def stored(self, pieces: int) -> None:
+        """Let go of pieces that are safely stored."""
+        with self._lock:
+            self._position += sum(len(piece) for piece in self._pending[:pieces])
+            del self._pending[:pieces]
 
     @property
     def waiting(self) -> bool:
@@ -106,8 +116,8 @@ class Flusher:
             waiting = [sink for sink in self._sinks if sink.waiting]
             for sink in waiting:
                 with self._database.writer() as connection:
-                    if _holds(connection, sink.fence):
-                        sink.store(connection)
+                    pieces = sink.store(connection) if _holds(connection, sink.fence) else 0
+                sink.stored(pieces)
 
 
 def _holds(connection: sa.Connection, fence: states.Fence) -> bool:
