@@ -48,6 +48,13 @@ class NotFound(ServiceError):
     message = "Object not found"
 
 
+class MethodNotAllowed(ServiceError):
+    """The object does not support the operation."""
+
+    code = 405
+    message = "The method is not allowed for this object."
+
+
 class NotAcceptable(ServiceError):
     """The reply exists in no form that the Accept header allows."""
 

@@ -111,7 +111,7 @@ class Functions:
     def open_package(self, function: Function) -> BinaryIO:
         """Open a function's package for reading; the caller closes it."""
         if function.package is None:
-            raise exceptions.NotAllowed("Download image function is not allowed.")
+            raise exceptions.MethodNotAllowed("Download image function is not allowed.")
         return self._storage.open(
             function.package,
             f"Package of function {function.id} for project {function.project_id} not found.",

@@ -40,10 +40,6 @@ OPTS = [
         "start_timeout", default=60, min=1,
         help="Seconds that a worker may take to start and to load a function.",
     ),
-    cfg.IntOpt(
-        "drain_seconds", default=310, min=0,
-        help="Seconds that running executions are given to end when the process is told to stop.",
-    ),
 ]
 
 

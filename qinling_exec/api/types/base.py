@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Field types that the request bodies share; their errors name what is wanted."""
+
+from __future__ import annotations
+
+import uuid as uuid_module
+from datetime import datetime
+from typing import Any
+
+import wsme
+from wsme import types as wtypes
+
+from qinling_exec import exceptions
+from qinling_exec.db.models import LARGEST_INTEGER
+
+
+class Uuid(wtypes.UserType):  # type: ignore[misc]
+    """A uuid in any of its usual spellings, kept as it was written."""
+
+    basetype = wtypes.text
+    name = "uuid"
+
+    @staticmethod
+    def validate(value: Any) -> str:
+        """Return the value. :raises qinling_exec.exceptions.InputError: it is no uuid."""
+        try:
+            uuid_module.UUID(value)
+        except (ValueError, AttributeError, TypeError) as error:
+            raise exceptions.InputError(f"Expected a uuid but received {value}.") from error
+        return str(value)
+
+    @classmethod
+    def frombasetype(cls, value: Any) -> str | None:
+        """Check a value from the query or the body."""
+        return None if value is None else cls.validate(value)
+
+
+class Text(wtypes.UserType):  # type: ignore[misc]
+    """A string.
+
+    :param most: characters that it may have.
+    :param any_text: also accept NUL and lone surrogates, which no text column takes.
+    """
+
+    basetype = object
+    name = "text"
+
+    def __init__(self, most: int | None = 255, any_text: bool = False) -> None:
+        self._most = most
+        self._any_text = any_text
+
+    def validate(self, value: Any) -> str:
+        """Return the value. :raises ValueError: it can't be stored."""
+        if not isinstance(value, str):
+            raise ValueError("A string is required.")
+        if self._most is not None and len(value) > self._most:
+            raise ValueError(f"It may have {self._most} characters at the most.")
+        if not self._any_text:
+            check_storable(value)
+        return value
+
+
+class Whole(wtypes.UserType):  # type: ignore[misc]
+    """A whole number; also as text, and as a float without a fraction, like clients send it.
+
+    :param least: the smallest number accepted.
+    """
+
+    basetype = object
+    name = "integer"
+
+    def __init__(self, least: int = 0) -> None:
+        self._least = least
+
+    def validate(self, value: Any) -> int:
+        """Return the number. :raises ValueError: it is none, or too small."""
+        number = whole(value)
+        if number is None:
+            raise ValueError("A whole number is required.")
+        if number < self._least:
+            raise ValueError(f"Value should be greater or equal to {self._least}")
+        return number
+
+
+def whole(value: Any) -> int | None:
+    """Return what a value says as a whole number, None when it says something else."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, int):
+        return value
+    if isinstance(value, str) and value.isascii() and value.lstrip("-").isdigit():
+        return int(value) if len(value) < 20 else None
+    return None
+
+
+def check_storable(value: str) -> None:
+    """Let a string pass that every database can store. :raises ValueError: it is not one."""
+    if "\x00" in value:
+        raise ValueError("A NUL character is not allowed.")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("Half of a surrogate pair is not allowed.") from error
+
+
+class Body(wtypes.Base):  # type: ignore[misc]
+    """Base of request bodies."""
+
+    def given(self) -> dict[str, Any]:
+        """Return the fields that the client sent."""
+        values = {}
+        for attribute in self._wsme_attributes:
+            value = getattr(self, attribute.name)
+            if not isinstance(value, wtypes.UnsetType):
+                values[attribute.name] = value
+        return values
+
+
+def readonly() -> Any:
+    """Return a field that clients can't set."""
+    return wsme.wsattr(wtypes.text, readonly=True)
+
+
+def shown_time(value: datetime | None, exact: bool = False) -> str | None:
+    """Return a time as Qinling shows it: UTC, whole seconds; ``exact`` to the microsecond."""
+    if value is None:
+        return None
+    return value.strftime("%Y-%m-%dT%H:%M:%S.%fZ" if exact else "%Y-%m-%dT%H:%M:%SZ")
+
+
+def require_integer(name: str, number: int) -> None:
+    """Let a number pass that an integer column holds."""
+    if number > LARGEST_INTEGER:
+        raise exceptions.InputError(
+            f"Invalid input for field/attribute {name}. Value: '{number}'. It is too large."
+        )
+
+
+uuid = Uuid()
+text = Text()
+any_text = Text(None, any_text=True)
+version_number = Whole(0)
