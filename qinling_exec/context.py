@@ -8,7 +8,7 @@ from typing import Any
 from oslo_context import context as oslo_context
 
 
-class RequestContext(oslo_context.RequestContext):  # type: ignore[misc]
+class RequestContext(oslo_context.RequestContext):
     """oslo.context's request context, which oslo.log and oslo.policy understand.
 
     Creating one makes it the current context of the thread, so that every log line

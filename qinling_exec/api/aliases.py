@@ -18,7 +18,7 @@ from qinling_exec.service import Service
 _text = wtypes.text
 
 
-class AliasesController(rest.RestController):  # type: ignore[misc]
+class AliasesController(rest.RestController):
     """/v1/aliases."""
 
     def __init__(self, service: Service) -> None:

@@ -17,7 +17,7 @@ import pecan.rest
 import pecan.util
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _of_function(function: Any) -> inspect.FullArgSpec:
     result: inspect.FullArgSpec = _original(function)
     return result

@@ -30,7 +30,7 @@ _SORTABLE = {*_KINDS, "project_id"} - {"sync"}
 _text = wtypes.text
 
 
-class LogController(rest.RestController):  # type: ignore[misc]
+class LogController(rest.RestController):
     """/v1/executions/{id}/log."""
 
     def __init__(self, service: Service) -> None:
@@ -49,7 +49,7 @@ class LogController(rest.RestController):  # type: ignore[misc]
         return response
 
 
-class ExecutionsController(rest.RestController):  # type: ignore[misc]
+class ExecutionsController(rest.RestController):
     """/v1/executions."""
 
     def __init__(self, service: Service) -> None:

@@ -28,7 +28,7 @@ class V1Controller:
         text = resources.files("qinling_exec.api").joinpath("openapi.json").read_text("utf-8")
         self._openapi = json.loads(text)
 
-    @pecan.expose(content_type=JSON)  # type: ignore[untyped-decorator]
+    @pecan.expose(content_type=JSON)
     def index(self) -> Any:
         """Tell where the version is; without the slash lead there, as Qinling does."""
         url = f"{pecan.request.application_url}/v1"
@@ -37,7 +37,7 @@ class V1Controller:
             return answer({"code": 302, "title": "Found", "description": None}, 302)
         return answer({"uri": url})
 
-    @pecan.expose(content_type=JSON, route="openapi.json")  # type: ignore[untyped-decorator]
+    @pecan.expose(content_type=JSON, route="openapi.json")
     def openapi(self) -> Any:
         """Describe the API."""
         return answer(self._openapi)
@@ -49,7 +49,7 @@ class RootController:
     def __init__(self, service: Service) -> None:
         self.v1 = V1Controller(service)
 
-    @pecan.expose(content_type=JSON)  # type: ignore[untyped-decorator]
+    @pecan.expose(content_type=JSON)
     def index(self) -> Any:
         """List the versions of the API."""
         link = {"href": f"{pecan.request.application_url}/v1", "target": "v1", "rel": "self"}

@@ -20,7 +20,7 @@ _CHANGEABLE = ("name", "description", "image")
 _text = wtypes.text
 
 
-class RuntimesController(rest.RestController):  # type: ignore[misc]
+class RuntimesController(rest.RestController):
     """/v1/runtimes."""
 
     _custom_actions = {"pool": ["GET"]}

@@ -23,7 +23,7 @@ _text = wtypes.text
 _SORTABLE = ("version_number", "created_at", "id")
 
 
-class VersionsController(rest.RestController):  # type: ignore[misc]
+class VersionsController(rest.RestController):
     """/v1/functions/{id}/versions."""
 
     _custom_actions = {"scale_up": ["POST"], "scale_down": ["POST"], "detach": ["POST"]}

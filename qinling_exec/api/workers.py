@@ -16,7 +16,7 @@ from qinling_exec.executions import targets
 from qinling_exec.service import Service
 
 
-class WorkersController(rest.RestController):  # type: ignore[misc]
+class WorkersController(rest.RestController):
     """/v1/functions/{id}/workers."""
 
     def __init__(self, service: Service) -> None:

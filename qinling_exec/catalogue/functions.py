@@ -12,8 +12,8 @@ import sqlalchemy as sa
 
 from qinling_exec import exceptions
 from qinling_exec.catalogue import runtimes
-from qinling_exec.catalogue.storage import Storage
 from qinling_exec.catalogue.packages import Incoming
+from qinling_exec.catalogue.storage import Storage
 from qinling_exec.context import RequestContext
 from qinling_exec.db import models, scope
 from qinling_exec.db.engine import Database, utcnow

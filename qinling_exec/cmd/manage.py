@@ -17,8 +17,7 @@ from qinling_exec.db.engine import Database
 
 def main() -> int:
     """Carry out one command; return the exit status."""
-    command = cfg.SubCommandOpt("command", title="commands", handler=_add_commands,
-                                metavar="COMMAND")
+    command = cfg.SubCommandOpt("command", title="commands", handler=_add_commands)
     try:
         conf = configuration.load(sys.argv[1:], prog="qinling-exec-manage", cli_opts=[command])
         log.setup(conf, "qinling_exec")

@@ -11,14 +11,14 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
 
-class now(FunctionElement[datetime]):  # noqa: N801 (used like sqlalchemy.func.now)
+class now(FunctionElement[datetime]):
     """The current UTC time with microseconds, as columns of type Time hold it."""
 
     inherit_cache = True
     type = sa.DateTime()
 
 
-@compiles(now)  # type: ignore[untyped-decorator]
+@compiles(now)
 def _compile_now(_element: now, compiler: Any, **_options: Any) -> str:
     return {
         "sqlite": "(strftime('%Y-%m-%d %H:%M:%f', 'now') || '000')",

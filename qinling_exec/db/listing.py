@@ -6,7 +6,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -67,7 +67,7 @@ def select(table: sa.Table, scope: Sequence[sa.ColumnElement[bool]],
     return list(connection.execute(query.order_by(*order).limit(page.limit + 1)))
 
 
-def token(row: Mapping[str, Any], page: Page) -> str:
+def token(row: sa.RowMapping, page: Page) -> str:
     """Return the marker that stands for a row's place, also after the row is gone."""
     values = [_plain(row[name]) for name, _ in page.keys]
     text = json.dumps([[name for name, _ in page.keys], values])
@@ -78,7 +78,7 @@ def condition(table: sa.Table, wanted: Filter) -> sa.ColumnElement[bool]:
     """Return a filter as SQL."""
     column, value = table.c[wanted.column], wanted.value
     if wanted.operator == "has":
-        return _Holds(column, sa.literal(value)).self_group()
+        return _Holds(column, sa.literal(value))
     operators = {
         "eq": column.__eq__, "neq": column.__ne__, "gt": column.__gt__, "gte": column.__ge__,
         "lt": column.__lt__, "lte": column.__le__, "in": column.in_, "nin": column.not_in,
@@ -94,7 +94,7 @@ class _Holds(FunctionElement[bool]):
     type = sa.Boolean()
 
 
-@compiles(_Holds)  # type: ignore[untyped-decorator]
+@compiles(_Holds)
 def _compile_holds(element: _Holds, compiler: Any, **options: Any) -> str:
     function = "strpos" if compiler.dialect.name == "postgresql" else "instr"
     return f"{function}({compiler.process(element.clauses, **options)}) > 0"

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import uuid
 from datetime import datetime
+from typing import TYPE_CHECKING, ClassVar
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
@@ -38,6 +39,8 @@ class Base(DeclarativeBase):
     """Names every constraint, and compares text byte by byte on MariaDB as the others do."""
 
     metadata = sa.MetaData(naming_convention=_NAMING)
+    if TYPE_CHECKING:
+        __table__: ClassVar[sa.Table]
     __table_args__: tuple[object, ...] = ()
 
     def __init_subclass__(cls, **kwargs: object) -> None:

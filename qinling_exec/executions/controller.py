@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -170,7 +171,7 @@ class Executions:
             )
         return target
 
-    def _borrow(self, target: Target, warm: list[workers.Worker]) -> workers.Worker | None:
+    def _borrow(self, target: Target, warm: Sequence[workers.Worker]) -> workers.Worker | None:
         if not self._runner.valid:
             return None
         fresh = [worker for worker in warm if worker.fingerprint == target.fingerprint]

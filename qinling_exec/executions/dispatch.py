@@ -13,7 +13,11 @@ from qinling_exec.executions import logs, states
 from qinling_exec.executions.targets import Target
 from qinling_exec.orchestrator.slots import Slots
 from qinling_exec.orchestrator.wire import (
-    Wire, WorkerBusy, WorkerLost, WorkerRefused, WorkerUnreachable,
+    Wire,
+    WorkerBusy,
+    WorkerLost,
+    WorkerRefused,
+    WorkerUnreachable,
 )
 from qinling_exec.orchestrator.workers import Worker
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 import time
@@ -76,11 +77,11 @@ class Fleet:
         look = time.monotonic() - self._looked > _LOOK_SECONDS
         for worker in self._table.of_engine(self._runner_id):
             if worker.state == workers.STARTING:
-                self._once(worker.name, lambda worker=worker: self._start(worker))
+                self._once(worker.name, functools.partial(self._start, worker))
             elif worker.state == workers.DRAINING:
-                self._once(worker.name, lambda worker=worker: self._retire(worker))
+                self._once(worker.name, functools.partial(self._retire, worker))
             elif look:
-                self._once(worker.name, lambda worker=worker: self._check(worker))
+                self._once(worker.name, functools.partial(self._check, worker))
         if look:
             self._looked = time.monotonic()
             self._record_pools()
@@ -204,7 +205,7 @@ class Fleet:
             ).all()
         for row in rows:
             work = self._delete_pool if row.status == runtimes.DELETING else self._make_pool
-            self._once(row.id, lambda row=row, work=work: work(row))  # type: ignore[misc]
+            self._once(row.id, functools.partial(work, row))
 
     def _make_pool(self, row: sa.Row[Any]) -> None:
         status, reason = runtimes.AVAILABLE, None

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import socket
@@ -110,11 +111,10 @@ class Wire:
 
     def cancel(self, worker: Worker, execution_id: str) -> None:
         """End a run with everything it started; no error when it is not there."""
-        try:
+        # Either says that it has ended, or that the worker is gone and the run with it.
+        with contextlib.suppress(WorkerRefused, WorkerUnreachable):
             self._call(worker, "POST", f"/cancel/{execution_id}", {"Content-Length": "0"}, None,
                        10.0)
-        except (WorkerRefused, WorkerUnreachable):
-            pass  # it has ended, or the worker is gone and the run with it
 
     def forget(self, worker: Worker) -> None:
         """Close the connections to a worker that is going away."""

@@ -14,7 +14,7 @@ from qinling_exec import exceptions
 from qinling_exec.db.models import LARGEST_INTEGER
 
 
-class Uuid(wtypes.UserType):  # type: ignore[misc]
+class Uuid(wtypes.UserType):
     """A uuid in any of its usual spellings, kept as it was written."""
 
     basetype = wtypes.text
@@ -35,7 +35,7 @@ class Uuid(wtypes.UserType):  # type: ignore[misc]
         return None if value is None else cls.validate(value)
 
 
-class Text(wtypes.UserType):  # type: ignore[misc]
+class Text(wtypes.UserType):
     """A string.
 
     :param most: characters that it may have.
@@ -60,7 +60,7 @@ class Text(wtypes.UserType):  # type: ignore[misc]
         return value
 
 
-class Whole(wtypes.UserType):  # type: ignore[misc]
+class Whole(wtypes.UserType):
     """A whole number; also as text, and as a float without a fraction, like clients send it.
 
     :param least: the smallest number accepted.
@@ -105,7 +105,7 @@ def check_storable(value: str) -> None:
         raise ValueError("Half of a surrogate pair is not allowed.") from error
 
 
-class Body(wtypes.Base):  # type: ignore[misc]
+class Body(wtypes.Base):
     """Base of request bodies."""
 
     def given(self) -> dict[str, Any]:
