@@ -51,7 +51,9 @@ class Database:
         self._facade.configure(sqlite_fk=True, **options)
         self._facade.append_on_engine_create(_tune)
         self._write_lock: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
-        if str(conf.database.connection).startswith("sqlite"):
+        url = sa.make_url(conf.database.connection)
+        if url.get_backend_name() == "sqlite":
+            _create_private(url.database)
             # SQLite has one writer at a time and lets the others sleep and poll; a lock of
             # our own hands the turn over at once.
             self._write_lock = threading.Lock()
@@ -116,8 +118,6 @@ def _tune(engine: sa.Engine) -> None:
     """Set up a new engine for its kind of database."""
     if engine.dialect.name != "sqlite":
         return
-    if engine.url.database in (None, "", ":memory:"):
-        raise ValueError("A SQLite database must be a file: every process opens it anew.")
     old = engine.pool
     # oslo.db chooses NullPool: a connect and its PRAGMAs for each transaction, four times
     # the cost of a pooled one.
@@ -126,7 +126,6 @@ def _tune(engine: sa.Engine) -> None:
     )
     sa.event.listen(engine, "connect", _prepare_sqlite)
     sa.event.listen(engine, "begin", _begin_sqlite, insert=True)
-    _keep_private(engine.url.database)
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:
@@ -142,6 +141,8 @@ def _begin_sqlite(connection: sa.Connection) -> None:
         connection.info["in_transaction"] = True  # oslo.db's own BEGIN is then left out
 
 
-def _keep_private(path: str) -> None:
+def _create_private(path: str | None) -> None:
     """Create the database file readable by its owner alone: it holds inputs and results."""
+    if path in (None, "", ":memory:"):
+        raise exceptions.InputError("[database] connection: a SQLite database must be a file.")
     os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
