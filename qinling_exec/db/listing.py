@@ -169,7 +169,7 @@ def _typed(table: sa.Table, name: str, value: Any) -> sa.ColumnElement[Any]:
     """Turn a value out of a marker back into one of the column's type."""
     column = table.c[name]
     if value is None:
-        value = _least(column)
+        return sa.literal(_least(column), column.type)
     kind: type = column.type.python_type
     try:
         value = datetime.fromisoformat(value) if kind is datetime else value
