@@ -113,7 +113,7 @@ class Api:
         assert found["status"] != "running", found
         return found
 
-    def list(self, **query: Any) -> list[dict[str, Any]]:
+    def listed(self, **query: Any) -> list[dict[str, Any]]:
         """Return one page of executions."""
         return list(self.ok("GET", "/v1/executions", params=query)["executions"])
 

@@ -81,7 +81,7 @@ class Running:
         """Return its runtime processes that take calls (not what they forked for runs)."""
         return {key: line for key, line in self.below().items() if "qinling_exec.runtime" in line}
 
-    def signal(self, number: int) -> None:
+    def send(self, number: int) -> None:
         """Send the service, and it alone, a signal."""
         self.below()
         self.process.send_signal(number)
@@ -93,7 +93,7 @@ class Running:
     def stop(self, number: int = signal.SIGTERM) -> int:
         """End it cleanly; return its exit code."""
         if self.process.poll() is None:
-            self.signal(number)
+            self.send(number)
         try:
             return self.wait()
         except subprocess.TimeoutExpired:
@@ -103,7 +103,7 @@ class Running:
     def kill(self) -> None:
         """End it with SIGKILL, as a crash would: what is below it has to go by itself."""
         if self.process.poll() is None:
-            self.signal(signal.SIGKILL)
+            self.send(signal.SIGKILL)
         self.wait()
 
 
