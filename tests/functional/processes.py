@@ -33,9 +33,10 @@ def _all() -> dict[int, tuple[int, int, str]]:
 def command(pid: int) -> str:
     """Return a process's command line."""
     try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode("utf8", "replace")
+        line = Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return ""
+    return line.replace(b"\0", b" ").decode("utf8", "replace")
 
 
 def descendants(pid: int) -> dict[Key, str]:

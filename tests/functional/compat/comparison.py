@@ -106,7 +106,7 @@ def _compare_fault(found: list[str], exchange: Exchange, reply: Reply,
 
 def _sorted_sets(text: str) -> str:
     """Order what was printed as a Python set: there the order was by chance."""
-    return _SET.sub(lambda found: "{%s}" % ", ".join(sorted(found[1].split(", "))), text)
+    return _SET.sub(lambda found: f"{{{', '.join(sorted(found[1].split(', ')))}}}", text)
 
 
 def _compare_beginning(found: list[str], exchange: Exchange, reply: Reply) -> None:
@@ -119,6 +119,6 @@ def _compare_beginning(found: list[str], exchange: Exchange, reply: Reply) -> No
     values = next(iter(actual.values()))
     item = values[0] if isinstance(values, list) else actual
     known = CUT.split(exchange.text)[0]
-    names = {name for name in _FIELD.findall(known)} - set(actual if item is not actual else ())
+    names = set(_FIELD.findall(known)) - set(() if item is actual else actual)
     if not names <= set(item):
         found.append(f"fields {sorted(item)}, were {sorted(names)}")
