@@ -27,6 +27,7 @@ from qinling_exec.orchestrator.fleet import Fleet
 from qinling_exec.orchestrator.slots import Slots
 from qinling_exec.orchestrator.wire import Wire
 from qinling_exec.orchestrator.workers import Workers
+from qinling_exec.runtime.package import Limits
 
 
 def package_limits(conf: cfg.ConfigOpts) -> dict[str, int]:
@@ -65,7 +66,7 @@ class Service:
         self._dispatch = Dispatch(self._wire, self._slots, self._flusher, conf.limits.log_size)
         self.runner = Runner(self.database, conf.engine.lease_seconds, self._dispatch.cancel_all)
         self.workers = Workers(self.database, self.wakeup, conf.engine.function_concurrency)
-        storage = Storage(self.database, self.store)
+        storage = Storage(self.database, self.store, Limits(**package_limits(conf)))
         self.runtimes = Runtimes(self.database, self.wakeup)
         self.functions = Functions(self.database, storage, self.workers)
         self.versions = Versions(self.database, storage, self.workers, conf.limits.versions)

@@ -85,6 +85,8 @@ class Functions:
         :raises qinling_exec.exceptions.NotFound: the runtime is not there.
         :raises qinling_exec.exceptions.InputError: the runtime is not available.
         """
+        if package is not None:
+            self._storage.check(package, values["code"].get("md5sum"))
         now = utcnow()
         row = {**values, "id": models.new_id(), "project_id": context.project,
                "created_at": now, "updated_at": now if package else None}
@@ -123,6 +125,12 @@ class Functions:
 
         :raises qinling_exec.exceptions.InputError: the change does not fit the function's kind.
         """
+        with self._database.reader() as connection:
+            before = find(connection, context, function_id)
+        if package is not None:
+            # The unchanged md5sum is refused before the package is looked at, as Qinling does.
+            self._check_code(before, values.get("code", {}), package)
+            self._storage.check(package, values.get("code", {}).get("md5sum"))
         with self._database.writer() as connection:
             before = find(connection, context, function_id)
             heavy = package is not None or not set(values) <= _LIGHT

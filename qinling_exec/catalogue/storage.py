@@ -11,6 +11,7 @@ from qinling_exec import exceptions
 from qinling_exec.catalogue.packages import Incoming, PackageStore
 from qinling_exec.db import models
 from qinling_exec.db.engine import Database
+from qinling_exec.runtime.package import Limits, PackageRefused, check
 
 _table = models.Package.__table__
 _functions = models.Function.__table__
@@ -24,9 +25,22 @@ class Storage:
     inserted or locked that row, so that one process can't remove what another is storing.
     """
 
-    def __init__(self, database: Database, store: PackageStore) -> None:
+    def __init__(self, database: Database, store: PackageStore, limits: Limits) -> None:
         self._database = database
+        self._limits = limits
         self.store = store
+
+    def check(self, package: Incoming, md5sum: str | None) -> None:
+        """Refuse a package that is not what it should be; before any transaction.
+
+        :raises qinling_exec.exceptions.InputError: it is no acceptable zip, or of another hash.
+        """
+        if md5sum is not None and md5sum != package.md5:
+            raise exceptions.InputError("Package md5 mismatch.")
+        try:
+            check(package.read(), self._limits)
+        except PackageRefused as error:
+            raise exceptions.InputError(str(error)) from error
 
     def keep(self, connection: sa.Connection, package: Incoming) -> str:
         """Store a received package in the caller's transaction; return its hash.

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The body guard: what reaches WSME is JSON that it can't stumble over."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from qinling_exec import exceptions
+
+#: Forms are read by the operations that take them.
+FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
+_JSON = ("application/json", "text/json", "text/javascript", "application/javascript")
+_CHUNK = 64 * 1024
+
+
+class BodyGuard:
+    """Reads JSON bodies, within limits, and refuses what WSME answers 500 to.
+
+    :param limit: bytes of a JSON body.
+    :param depth: levels of nesting.
+    """
+
+    def __init__(self, application: Callable[..., Iterable[bytes]], limit: int,
+                 depth: int) -> None:
+        self._application = application
+        self._limit = limit
+        self._depth = depth
+
+    def __call__(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        kind = content_type(environ)
+        if environ.get("HTTP_CONTENT_ENCODING", "identity").lower() != "identity":
+            raise exceptions.UnsupportedMediaType(
+                "Content-Encoding is not supported: send the body as it is."
+            )
+        if kind not in FORMS:
+            body = read(environ, self._limit)
+            if body:
+                self._check(environ, kind, body)
+            environ["wsgi.input"] = io.BytesIO(body)
+            environ["CONTENT_LENGTH"] = str(len(body))
+            environ.pop("HTTP_TRANSFER_ENCODING", None)
+        return self._application(environ, start)
+
+    def _check(self, environ: dict[str, Any], kind: str, body: bytes) -> None:
+        if kind not in _JSON:
+            raise exceptions.UnsupportedMediaType(f"Unknown mimetype: {kind or 'text/plain'}")
+        value = parse(body, self._depth)
+        if not isinstance(value, dict):
+            raise exceptions.InputError("The request body must be a JSON object.")
+        environ["qinling_exec.json"] = value
+
+
+def content_type(environ: dict[str, Any]) -> str:
+    """Return a request's content type without parameters, in lower case."""
+    return str(environ.get("CONTENT_TYPE") or "").partition(";")[0].strip().lower()
+
+
+def read(environ: dict[str, Any], limit: int) -> bytes:
+    """Return a request's body, which may come in chunks.
+
+    :raises qinling_exec.exceptions.TooLarge: it is longer than ``limit`` bytes.
+    :raises qinling_exec.exceptions.InputError: it ended early.
+    """
+    length = content_length(environ)
+    if length is not None and length > limit:
+        raise _too_large(limit)
+    if length is None and not environ.get("wsgi.input_terminated"):
+        return b""
+    parts, size = [], 0
+    while size <= limit:
+        wanted = _CHUNK if length is None else min(_CHUNK, length - size)
+        part = environ["wsgi.input"].read(wanted) if wanted else b""
+        if not part:
+            break
+        parts.append(part)
+        size += len(part)
+    if size > limit:
+        raise _too_large(limit)
+    if length is not None and size < length:
+        raise exceptions.InputError("The request body ended before its announced length.")
+    return b"".join(parts)
+
+
+def content_length(environ: dict[str, Any]) -> int | None:
+    """Return the announced length, None when there is none."""
+    text = environ.get("CONTENT_LENGTH")
+    if not text:
+        return None if environ.get("HTTP_TRANSFER_ENCODING") else 0
+    if not text.isascii() or not text.isdigit():
+        raise exceptions.InputError("Content-Length must be a number.")
+    return int(text)
+
+
+def parse(body: bytes, most: int) -> Any:
+    """Return what JSON says.
+
+    :param most: levels of nesting.
+    :raises qinling_exec.exceptions.InputError: it is not JSON, ambiguous or nested too deep.
+    """
+    try:
+        text = body.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise exceptions.InputError("Request is not in valid JSON format: it is not UTF-8.") from (
+            error)
+    if depth(text) > most:
+        raise exceptions.InputError(f"The request body is nested deeper than {most} levels.")
+    try:
+        return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+    except exceptions.InputError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise exceptions.InputError("Request is not in valid JSON format") from error
+
+
+def depth(text: str) -> int:
+    """Return how deep brackets are nested in a text, outside of JSON strings."""
+    if text.count("[") + text.count("{") < 4:
+        return 3
+    deepest = level = 0
+    inside = escaped = False
+    for character in text:
+        if inside:
+            if escaped:
+                escaped = False
+            elif character == "\\":
+                escaped = True
+            elif character == '"':
+                inside = False
+        elif character == '"':
+            inside = True
+        elif character in "[{":
+            level += 1
+            deepest = max(deepest, level)
+        elif character in "]}":
+            level -= 1
+    return deepest
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        seen: set[str] = set()
+        for name, _ in pairs:
+            if name in seen:
+                raise exceptions.InputError(f"The key {name[:100]!r} occurs twice in an object.")
+            seen.add(name)
+    return value
+
+
+def _no_constant(name: str) -> Any:
+    raise exceptions.InputError(f"{name} is not a JSON number.")
+
+
+def _too_large(limit: int) -> exceptions.TooLarge:
+    return exceptions.TooLarge(f"The request body may have {limit} bytes at the most.")
