@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Starts a worker: ``python -m qinling_exec.runtime --listen unix:/path/of.sock``."""
+
+import argparse
+import asyncio
+import logging
+import os
+import sys
+import tempfile
+
+from qinling_exec.runtime import isolation
+from qinling_exec.runtime.server import Server
+
+
+def main() -> int:
+    """Serve until told to stop; return the exit status."""
+    parser = argparse.ArgumentParser(prog="qinling_exec.runtime", description=__doc__)
+    parser.add_argument("--listen", default="0.0.0.0:9090", metavar="ADDRESS",
+                        help="unix:/path or host:port (default: %(default)s)")
+    parser.add_argument("--room", type=int, default=3, help="runs at the same time (default: 3)")
+    parser.add_argument("--scratch", metavar="DIR",
+                        help="directory for this worker alone (default: a temporary one)")
+    parser.add_argument("--parent-fd", type=int, metavar="N",
+                        help="end when the other side of this pipe is closed")
+    options = parser.parse_args()
+    secret = os.environ.pop("QINLING_RUNTIME_SECRET", "")
+    if not secret:
+        print("QINLING_RUNTIME_SECRET must hold the secret that requests have to bring.",
+              file=sys.stderr)
+        return 2
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr,
+                        format="%(asctime)s worker[%(process)d] %(levelname)s %(message)s")
+    scratch = options.scratch or tempfile.mkdtemp(prefix="qinling-worker-")
+    what = isolation.probe(os.getpid())
+    asyncio.run(_serve(secret, options, scratch, what))
+    return 0
+
+
+async def _serve(secret: str, options: argparse.Namespace, scratch: str,
+                 what: isolation.Isolation) -> None:
+    server = Server(secret, options.room, scratch, what)
+    await server.serve(options.listen, options.parent_fd)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

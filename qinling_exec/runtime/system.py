@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the kernel offers to keep runs apart, through ctypes."""
+
+import contextlib
+import ctypes
+import os
+import signal
+import time
+from typing import Dict, List, Set
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 1, 4, 36, 38
+_NEWNS, _NEWIPC, _NEWUSER = 0x00020000, 0x08000000, 0x10000000
+_MS_NOSUID, _MS_NODEV, _MS_BIND, _MS_REC, _MS_PRIVATE = 2, 4, 4096, 16384, 1 << 18
+
+
+def _check(result: int, what: str) -> None:
+    if result != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, "%s: %s" % (what, os.strerror(number)))
+
+
+def _prctl(option: int, value: int) -> None:
+    _check(_libc.prctl(option, value, 0, 0, 0), "prctl")
+
+
+def adopt_orphans() -> None:
+    """Become the parent of descendants whose own parent dies."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def die_with_parent() -> None:
+    """Be killed when the parent dies."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def forbid_new_privileges() -> None:
+    """Take the effect from setuid programs."""
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+
+
+def set_dumpable(yes: bool) -> None:
+    """Open or close this process's memory and environment to others of the same user."""
+    _prctl(_PR_SET_DUMPABLE, int(yes))
+
+
+class _CapabilityHeader(ctypes.Structure):
+    _fields_ = [("version", ctypes.c_uint32), ("pid", ctypes.c_int)]
+
+
+def drop_capabilities() -> None:
+    """Give up every capability."""
+    header = _CapabilityHeader(0x20080522, 0)
+    data = (ctypes.c_uint32 * 6)()
+    _check(_libc.capset(ctypes.byref(header), ctypes.byref(data)), "capset")
+
+
+def mount(source: str, target: str, kind: str = "", flags: int = 0, options: str = "") -> None:
+    """Mount something."""
+    _check(_libc.mount(source.encode(), target.encode(), kind.encode() or None,
+                       ctypes.c_ulong(flags), options.encode() or None), "mount " + target)
+
+
+def mount_private_tmpfs(target: str, size: int, mode: str = "1777") -> None:
+    """Lay an empty file system over a directory."""
+    mount("tmpfs", target, "tmpfs", _MS_NOSUID | _MS_NODEV,
+          "size=%d,nr_inodes=100000,mode=%s" % (size, mode))
+
+
+def bind(source: str, target: str) -> None:
+    """Show a directory at a second place."""
+    mount(source, target, "", _MS_BIND | _MS_REC)
+
+
+def own_mounts() -> None:
+    """Leave the mounts of others: what is mounted from now on is seen by nobody else."""
+    _check(_libc.unshare(_NEWNS), "unshare")
+    mount("none", "/", "", _MS_REC | _MS_PRIVATE)
+
+
+def own_namespaces() -> None:
+    """Enter user, mount and IPC namespaces of one's own, as the same user.
+
+    :raises OSError: the kernel or a container's seccomp profile forbids it.
+    """
+    user, group = os.getuid(), os.getgid()
+    set_dumpable(True)  # else the maps belong to root
+    _check(_libc.unshare(_NEWUSER | _NEWNS | _NEWIPC), "unshare")
+    for name, text in (("setgroups", "deny"), ("uid_map", "%d %d 1" % (user, user)),
+                       ("gid_map", "%d %d 1" % (group, group))):
+        with open("/proc/self/" + name, "w") as file:
+            file.write(text)
+    mount("none", "/", "", _MS_REC | _MS_PRIVATE)
+
+
+def parents() -> Dict[int, int]:
+    """Return the parent of every process that can be seen."""
+    found = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                with open("/proc/%s/stat" % name, "rb") as file:
+                    # The name of the program, in brackets, may hold anything.
+                    fields = file.read().rpartition(b")")[2].split()
+                if fields[0] != b"Z":
+                    found[int(name)] = int(fields[1])
+    return found
+
+
+def descendants(root: int) -> List[int]:
+    """Return the living descendants of a process, nearest first."""
+    children: Dict[int, List[int]] = {}
+    for pid, parent in parents().items():
+        children.setdefault(parent, []).append(pid)
+    found, todo = [], [root]
+    while todo:
+        todo = [child for pid in todo for child in children.get(pid, [])]
+        found += todo
+    return found
+
+
+def kill(pid: int) -> None:
+    """Kill a process; no error when it is gone."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def kill_descendants() -> None:
+    """Kill and reap everything below this process, whatever it does meanwhile.
+
+    It must adopt orphans: then killing parents only brings their children closer.
+    """
+    while True:
+        try:
+            pid, _ = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            for child in descendants(os.getpid()):
+                kill(child)
+            time.sleep(0.0005)
+
+
+def kill_strays(known: Set[int]) -> None:
+    """Kill children of this process that it does not know, with all that is below them."""
+    me = os.getpid()
+    for pid, parent in parents().items():
+        if parent == me and pid not in known:
+            for child in descendants(pid):
+                kill(child)
+            kill(pid)
+
+
+def virtual_size() -> int:
+    """Return the bytes of address space that this process has."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")

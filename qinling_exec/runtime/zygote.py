@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The process that has imported the function's package, and forks once for each run.
+
+It is single-threaded, so that forking is safe. Between it and the function stands a supervisor,
+forked too, which ends the run's whole tree of processes.
+"""
+
+import contextlib
+import gc
+import importlib
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import sys
+import traceback
+from typing import Any, Dict, List, Set
+
+from qinling_exec.runtime import child, isolation, system
+
+_MESSAGE = 65536
+
+
+class Zygote:
+    """Serves the orders of the server, which come over a socket with descriptors."""
+
+    def __init__(self, control: socket.socket, order: Dict[str, Any]) -> None:
+        self._control = control
+        self._code: str = order["code"]
+        self._entry: str = order["entry"]
+        self._limits: Dict[str, int] = order["limits"]
+        self._memory: int = order["memory_size"]
+        self._scratch: str = order["scratch"]
+        self._isolation = isolation.Isolation(order["user"], order["namespaces"])
+        self._preload: bool = order.get("preload", True)
+        self._supervisors: Set[int] = set()
+
+    def load(self) -> None:
+        """Import the package as a user without rights; a failure is each run's own to tell."""
+        isolation.become(self._isolation.user, [self._code, self._scratch])
+        sys.path.insert(0, self._code)
+        os.environ.clear()
+        if self._preload:
+            with contextlib.suppress(BaseException):
+                importlib.import_module(self._entry.rpartition(".")[0])
+        gc.collect()
+        gc.freeze()  # the garbage collector of a run leaves shared pages alone
+
+    def serve(self) -> None:
+        """Fork runs until the server goes away."""
+        signal.signal(signal.SIGCHLD, self._reap)
+        self._control.send(b"ready")
+        while True:
+            message, descriptors, _, _ = socket.recv_fds(self._control, _MESSAGE, 4)
+            if not message:
+                os._exit(0)
+            self._fork(json.loads(message), descriptors)
+
+    def _fork(self, order: Dict[str, Any], descriptors: List[int]) -> None:
+        # Held back: a supervisor that ends at once must be known when it is reaped.
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
+        try:
+            pid = os.fork()
+            if pid == 0:
+                try:
+                    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
+                    self._control.close()
+                    self._supervise(order, descriptors)
+                except BaseException:
+                    traceback.print_exc()
+                finally:
+                    os._exit(1)
+            self._supervisors.add(pid)
+        except OSError:
+            pass  # no process can be had: the server sees the run's socket close
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
+            for descriptor in descriptors:
+                os.close(descriptor)
+
+    def _reap(self, _number: int, _frame: Any) -> None:
+        stray = False
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                break
+            if pid == 0:
+                break
+            stray |= status != 0 or pid not in self._supervisors
+            self._supervisors.discard(pid)
+        if stray:  # a supervisor was killed: what it looked after is a child of this process now
+            system.kill_strays(self._supervisors)
+
+    def _supervise(self, order: Dict[str, Any], descriptors: List[int]) -> None:
+        """Run one function in a child and end everything that comes of it."""
+        request, log, result, control_number = descriptors
+        control = socket.socket(fileno=control_number)
+        control.send(b"%d" % os.getpid())
+        system.adopt_orphans()
+        scratch = os.path.join(self._scratch, "run-%d" % os.getpid())
+        directory = isolation.enter(self._isolation, self._code, scratch,
+                                    self._limits["scratch_size"])
+        pid = os.fork()
+        if pid == 0:
+            self._run(order, request, log, result, directory)
+        for descriptor in (request, log, result):
+            os.close(descriptor)
+        killed = _wait(pid, control)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(pid, signal.SIGKILL)
+        status = os.waitpid(pid, 0)[1]
+        system.kill_descendants()
+        if not self._isolation.namespaces:
+            shutil.rmtree(scratch, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            control.send(json.dumps({"status": status, "killed": killed}).encode())
+        os._exit(0)
+
+    def _run(self, order: Dict[str, Any], request: int, log: int, result: int,
+             directory: str) -> None:
+        try:
+            os.setsid()
+            system.die_with_parent()
+            with open(request, "rb") as file:
+                file.seek(0)
+                what = json.load(file)
+            output = child.prepare(log, result, directory)
+            child.run(what, self._entry, output, self._limits["result_size"],
+                      lambda: isolation.confine(self._isolation, self._limits, self._memory))
+        finally:
+            os._exit(1)
+
+
+def _wait(pid: int, control: socket.socket) -> bool:
+    """Wait until the run ends by itself or is to be ended; tell which, True for the latter."""
+    try:
+        handle = os.pidfd_open(pid)
+    except (AttributeError, OSError):
+        while not select.select([control], [], [], 0.005)[0]:
+            if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+                return False
+        return True
+    poll = select.poll()
+    poll.register(control, select.POLLIN | select.POLLHUP)
+    poll.register(handle, select.POLLIN)
+    ready = {number for number, _ in poll.poll()}
+    os.close(handle)
+    return handle not in ready
+
+
+def main() -> None:
+    """Start as ``python -m qinling_exec.runtime.zygote DESCRIPTOR``."""
+    system.adopt_orphans()
+    control = socket.socket(fileno=int(sys.argv[1]))
+    null = os.open("/dev/null", os.O_RDWR)
+    for number in (0, 1):
+        os.dup2(null, number)
+    message = control.recv(_MESSAGE)  # a generic zygote waits here until its function is known
+    if not message:
+        return
+    zygote = Zygote(control, json.loads(message))
+    os.close(null)
+    zygote.load()
+    zygote.serve()
+
+
+if __name__ == "__main__":
+    main()
