@@ -12,7 +12,7 @@ import struct
 import zipfile
 import zlib
 from dataclasses import dataclass
-from typing import BinaryIO, Dict, List, Tuple
+from typing import BinaryIO
 
 _END = struct.Struct("<4s4H2LH")
 _END_SIGNATURE = b"PK\x05\x06"
@@ -101,11 +101,11 @@ def _check_directory(file: BinaryIO, limits: Limits) -> None:
                              " behind it.")
 
 
-def _check_entries(file: BinaryIO, entries: List[zipfile.ZipInfo], limits: Limits) -> None:
+def _check_entries(file: BinaryIO, entries: list[zipfile.ZipInfo], limits: Limits) -> None:
     if len(entries) > limits.entries:
         raise PackageRefused("A package may have %d files and folders at the most."
                              % limits.entries)
-    kinds: Dict[str, bool] = {}
+    kinds: dict[str, bool] = {}
     total = 0
     for entry in entries:
         _check_entry(entry, limits)
@@ -146,7 +146,7 @@ def _check_entry(entry: zipfile.ZipInfo, limits: Limits) -> None:
                              % (shown, limits.ratio))
 
 
-def _check_parents(kinds: Dict[str, bool]) -> None:
+def _check_parents(kinds: dict[str, bool]) -> None:
     """Refuse a file that is also the folder of another entry."""
     for name in kinds:
         while "/" in name:
@@ -155,9 +155,9 @@ def _check_parents(kinds: Dict[str, bool]) -> None:
                 raise PackageRefused("The package has a file and a folder named %r." % name[:100])
 
 
-def _check_overlap(file: BinaryIO, entries: List[zipfile.ZipInfo]) -> None:
+def _check_overlap(file: BinaryIO, entries: list[zipfile.ZipInfo]) -> None:
     """Refuse entries that share their bytes: that is how bombs are made, not packages."""
-    spans: List[Tuple[int, int]] = []
+    spans: list[tuple[int, int]] = []
     for entry in entries:
         file.seek(entry.header_offset)
         head = file.read(_LOCAL.size)
