@@ -12,7 +12,7 @@ from qinling_exec.api.body import BodyGuard
 from qinling_exec.api.faults import Faults
 from qinling_exec.api.forms import Forms
 from qinling_exec.api.identity import authenticated
-from qinling_exec.api.middleware import RequestId
+from qinling_exec.api.middleware import Options, RequestId
 from qinling_exec.api.root import RootController
 from qinling_exec.service import Service
 
@@ -22,10 +22,17 @@ def build(service: Service) -> Any:
     argspecs.install()
     limits = service.conf.limits
     # Types come from the Accept header alone: a name may end in .json.
-    application: Any = pecan.Pecan(RootController(service), guess_content_type_from_ext=False,
-                                   force_canonical=False)
+    application: Any = _Pecan(RootController(service), guess_content_type_from_ext=False,
+                              force_canonical=False)
     application = Forms(application, service.store, package_limit=limits.package_size)
     application = BodyGuard(application, limit=limits.json_body, depth=limits.json_depth)
     application = authenticated(application, service.conf)
-    application = Faults(application)
+    application = Faults(Options(application))
     return RequestId(application)
+
+
+class _Pecan(pecan.Pecan):  # type: ignore[misc]
+    """Pecan, but for one habit."""
+
+    def _handle_empty_response_body(self, state: Any) -> None:
+        """Leave the status alone: an empty log is a log, and no 204."""

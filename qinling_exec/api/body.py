@@ -72,7 +72,10 @@ def read(environ: dict[str, Any], limit: int) -> bytes:
     parts, size = [], 0
     while size <= limit:
         wanted = _CHUNK if length is None else min(_CHUNK, length - size)
-        part = environ["wsgi.input"].read(wanted) if wanted else b""
+        try:
+            part = environ["wsgi.input"].read(wanted) if wanted else b""
+        except (ValueError, OSError) as error:  # broken chunks, or the client is gone
+            raise exceptions.InputError("The request body can't be read.") from error
         if not part:
             break
         parts.append(part)

@@ -13,7 +13,7 @@ from wsme import types as wtypes
 
 from qinling_exec import exceptions, policy
 from qinling_exec.api import body as bodies
-from qinling_exec.api import filters, paging
+from qinling_exec.api import filters, paging, ranges
 from qinling_exec.api.exposure import caller, expose, expose_plain
 from qinling_exec.api.types import base
 from qinling_exec.api.types import executions as types
@@ -43,9 +43,13 @@ class LogController(rest.RestController):
         data = self._service.executions.log(caller(), execution_id)
         response = pecan.response
         response.content_type, response.charset = "text/plain", "UTF-8"
-        response.body = data
         response.accept_ranges = "bytes"
-        response.conditional_response = True
+        wanted = ranges.parse(pecan.request.headers.get("Range"), len(data))
+        if wanted is not None:
+            response.status = 206
+            response.headers["Content-Range"] = f"bytes {wanted[0]}-{wanted[1] - 1}/{len(data)}"
+            data = data[slice(*wanted)]
+        response.body = data
         return response
 
 

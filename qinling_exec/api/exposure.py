@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import json
 from collections.abc import Callable
 from typing import Any
@@ -56,11 +57,13 @@ def expose(*types: Any, body: Any = None, status: int = 200) -> Callable[[Any], 
                     definition, args, kwargs, request.params, None, request.body,
                     request.content_type or "text/plain",
                 )
+            except wsme.exc.UnknownArgument as error:
+                raise _unknown(error, request) from error
             except wsme.exc.ClientSideError as error:
                 raise Invalid(error) from error
             return answer(method(self, *args, **kwargs), status)
 
-        return pecan.expose(content_type=JSON)(operation)
+        return _published(operation, method, JSON)
 
     return decorate
 
@@ -77,11 +80,25 @@ def expose_plain(*content_types: str) -> Callable[[Any], Any]:
             pecan.request.environ["qinling_exec.bare_fault"] = True
             return method(self, *args, **kwargs)
 
-        for content_type in content_types or (JSON,):
-            operation = pecan.expose(content_type=content_type)(operation)
-        return operation
+        return _published(operation, method, *(content_types or (JSON,)))
 
     return decorate
+
+
+def _unknown(error: wsme.exc.UnknownArgument, request: Any) -> exceptions.InputError:
+    """Name unknown arguments in the order of the query: WSME names them in any order."""
+    names = error.argname.split(", ")
+    asked = list(request.GET)
+    names.sort(key=lambda name: asked.index(name) if name in asked else len(asked))
+    return exceptions.InputError(f'Unknown argument: "{", ".join(names)}"')
+
+
+def _published(operation: Any, method: Any, *content_types: str) -> Any:
+    """Let Pecan route to an operation, by the arguments of the method that it wraps."""
+    for content_type in content_types:
+        operation = pecan.expose(content_type=content_type)(operation)
+    pecan.util._cfg(operation)["argspec"] = inspect.getfullargspec(method)
+    return operation
 
 
 def answer(result: Any, status: int = 200) -> Any:

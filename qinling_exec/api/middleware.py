@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small things that every request passes: its id."""
+"""Small things that every request passes: its id, and OPTIONS."""
 
 from __future__ import annotations
 
@@ -34,3 +34,16 @@ class RequestId:
             return start(status, headers + added, *rest)
 
         return self._application(environ, begin)
+
+
+class Options:
+    """Answers OPTIONS of every path of the version, as Qinling's CORS middleware did."""
+
+    def __init__(self, application: Callable[..., Iterable[bytes]]) -> None:
+        self._application = application
+
+    def __call__(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        if environ["REQUEST_METHOD"] == "OPTIONS" and environ.get("PATH_INFO", "/") != "/":
+            start("200 OK", [("Content-Length", "0")])
+            return []
+        return self._application(environ, start)

@@ -108,7 +108,7 @@ def _position(table: sa.Table, scope: Sequence[sa.ColumnElement[bool]], page: Pa
         row = connection.execute(sa.select(table).where(table.c.id == marker, *scope)).first()
         if row is None:
             raise exceptions.InputError(
-                f"Marker {marker} not found: its object may be deleted. Follow the 'next' link."
+                f"The marker {marker} is not found: its object may be deleted. Follow the 'next' link."
             )
         return [_plain(row._mapping[name]) for name, _ in page.keys]
     return _decode(marker, page)
@@ -119,10 +119,10 @@ def _decode(marker: str, page: Page) -> list[Any]:
         raw = base64.urlsafe_b64decode(marker.encode() + b"=" * (-len(marker) % 4))
         names, values = json.loads(raw)
     except (ValueError, UnicodeError, binascii.Error, RecursionError, TypeError) as error:
-        raise exceptions.InputError("Marker is not valid: follow the 'next' link.") from error
+        raise exceptions.InputError("The marker is not valid: follow the 'next' link.") from error
     expected = [name for name, _ in page.keys]
     if names != expected or not isinstance(values, list) or len(values) != len(expected):
-        raise exceptions.InputError("Marker belongs to another sort order: start without one.")
+        raise exceptions.InputError("The marker belongs to another sort order: start without one.")
     return values
 
 
@@ -176,5 +176,5 @@ def _typed(table: sa.Table, name: str, value: Any) -> sa.ColumnElement[Any]:
         if not isinstance(value, kind):
             raise TypeError
     except (TypeError, ValueError) as error:
-        raise exceptions.InputError("Marker is not valid: follow the 'next' link.") from error
+        raise exceptions.InputError("The marker is not valid: follow the 'next' link.") from error
     return sa.literal(value, column.type)

@@ -105,6 +105,28 @@ def check_storable(value: str) -> None:
         raise ValueError("Half of a surrogate pair is not allowed.") from error
 
 
+class Flag(wtypes.UserType):
+    """A boolean, also as the words and numbers that leave no doubt."""
+
+    basetype = object
+    name = "boolean"
+
+    def validate(self, value: Any) -> bool:
+        """Return what a value says. :raises ValueError: it leaves a doubt."""
+        if isinstance(value, bool):
+            return value
+        word = str(value).strip().lower() if isinstance(value, (str, int)) else ""
+        if word in ("true", "t", "yes", "y", "on", "1"):
+            return True
+        if word in ("false", "f", "no", "n", "off", "0"):
+            return False
+        raise ValueError(f"Value not an unambiguous boolean: {value}")
+
+    def frombasetype(self, value: Any) -> bool | None:
+        """Check a value of the body."""
+        return None if value is None else self.validate(value)
+
+
 class Body(wtypes.Base):
     """Base of request bodies."""
 
@@ -140,5 +162,6 @@ def require_integer(name: str, number: int) -> None:
 
 uuid = Uuid()
 text = Text()
+flag = Flag()
 any_text = Text(None, any_text=True)
 version_number = Whole(0)

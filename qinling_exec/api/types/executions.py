@@ -18,7 +18,7 @@ class ExecutionCreate(base.Body):
     function_version = base.version_number
     input = base.any_text
     description = base.text
-    sync = bool
+    sync = base.flag
     status = base.readonly()
     result = base.readonly()
     project_id = base.readonly()

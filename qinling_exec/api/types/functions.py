@@ -22,7 +22,7 @@ class VersionCreate(base.Body):
     """What POST of a version takes; ``force`` keeps an unchanged package too."""
 
     description = base.text
-    force = bool
+    force = base.flag
     id = base.readonly()
     function_id = base.readonly()
     version_number = base.readonly()

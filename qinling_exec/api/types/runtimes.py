@@ -18,8 +18,8 @@ class RuntimeBody(base.Body):
     name = base.text
     image = base.text
     description = base.text
-    is_public = wsme.wsattr(bool, default=True)
-    trusted = bool
+    is_public = wsme.wsattr(base.flag, default=True)
+    trusted = base.flag
     status = base.readonly()
     project_id = base.readonly()
     created_at = base.readonly()
