@@ -62,7 +62,7 @@ class Service:
         self._waiters = Waiters()
         self._slots = Slots()
         self._wire = Wire()
-        self._flusher = Flusher(self.database)
+        self._flusher = Flusher(self.database, self._end_lost)
         self._dispatch = Dispatch(self._wire, self._slots, self._flusher, conf.limits.log_size)
         self.runner = Runner(self.database, conf.engine.lease_seconds, self._dispatch.cancel_all)
         self.workers = Workers(self.database, self.wakeup, conf.engine.function_concurrency)
@@ -86,6 +86,10 @@ class Service:
         self._flusher.stop()
         self.runner.stop()
         self.database.close()
+
+    def _end_lost(self, execution_id: str) -> None:
+        """End a run whose execution is gone."""
+        self._dispatch.cancel(execution_id)
 
     def build_engine(self) -> Engine:
         """Return an engine that shares this process with the API."""

@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Callable, Iterable
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 from qinling_exec import exceptions
 
@@ -30,6 +31,7 @@ class BodyGuard:
         self._depth = depth
 
     def __call__(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        _check_address(environ)
         kind = content_type(environ)
         if environ.get("HTTP_CONTENT_ENCODING", "identity").lower() != "identity":
             raise exceptions.UnsupportedMediaType(
@@ -51,6 +53,15 @@ class BodyGuard:
         if not isinstance(value, dict):
             raise exceptions.InputError("The request body must be a JSON object.")
         environ["qinling_exec.json"] = value
+
+
+def _check_address(environ: dict[str, Any]) -> None:
+    """Refuse a path or query that is no text: Pecan and WebOb trip over it."""
+    try:
+        environ.get("PATH_INFO", "").encode("latin-1").decode("utf-8")
+        unquote_to_bytes(environ.get("QUERY_STRING", "").replace("+", " ")).decode("utf-8")
+    except UnicodeError as error:
+        raise exceptions.InputError("The path or the query is not UTF-8.") from error
 
 
 def content_type(environ: dict[str, Any]) -> str:

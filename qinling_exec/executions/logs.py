@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 
 import sqlalchemy as sa
 
@@ -15,6 +16,8 @@ from qinling_exec.executions import records, states
 LOG = logging.getLogger(__name__)
 #: Seconds of output that a killed service may lose at the most.
 _FLUSH_SECONDS = 0.25
+#: Rounds between looks whether the executions are still there.
+_LOOK_ROUNDS = 4
 
 _table = models.ExecutionLog.__table__
 
@@ -75,10 +78,16 @@ class Sink:
 
 
 class Flusher:
-    """Stores the output of all running executions of this process, four times a second."""
+    """Stores the output of all running executions of this process, four times a second.
 
-    def __init__(self, database: Database) -> None:
+    On its rounds it notices executions that are not this process's any more.
+
+    :param on_lost: called with the id of an execution that was deleted or taken over.
+    """
+
+    def __init__(self, database: Database, on_lost: Callable[[str], object]) -> None:
         self._database = database
+        self._on_lost = on_lost
         self._sinks: set[Sink] = set()
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -105,9 +114,13 @@ class Flusher:
             self._sinks.discard(sink)
 
     def _loop(self) -> None:
+        rounds = 0
         while not self._stop.wait(_FLUSH_SECONDS):
+            rounds += 1
             try:
                 self._flush()
+                if rounds % _LOOK_ROUNDS == 0:
+                    self._look()
             except Exception as error:  # the bytes stay; the next round tries again
                 LOG.warning("Logs of running executions could not be stored: %s", error)
 
@@ -118,6 +131,25 @@ class Flusher:
                 with self._database.writer() as connection:
                     pieces = sink.store(connection) if _holds(connection, sink.fence) else 0
                 sink.stored(pieces)
+
+
+    def _look(self) -> None:
+        """Report the runs that lost their execution."""
+        with self._lock:
+            fences = {sink.fence.execution_id: sink.fence for sink in self._sinks}
+        if not fences:
+            return
+        table = records.table
+        query = sa.select(table.c.id, table.c.runner_id, table.c.attempts).where(
+            table.c.id.in_(list(fences)), table.c.status == states.RUNNING
+        )
+        with self._database.reader() as connection:
+            held = {states.Fence(*row) for row in connection.execute(query)}
+        for fence in set(fences.values()) - held:
+            with self._lock:  # it may have ended in the meantime
+                going = any(sink.fence == fence for sink in self._sinks)
+            if going:
+                self._on_lost(fence.execution_id)
 
 
 def _holds(connection: sa.Connection, fence: states.Fence) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.functional import processes
-from tests.functional.client import REQUEST_ID, Api, output, result
+from tests.functional.client import REQUEST_ID, Api, make_zip, output, result
 from tests.functional.running import Running
 
 ECHO = '''
@@ -74,7 +74,8 @@ def test_duration_is_what_the_function_took(api: Api, echo: str) -> None:
 
 
 @pytest.mark.parametrize(("text", "called"), [
-    ('{"a": 1, "b": [null, {"c": "ü"}]}', {"args": [], "kwargs": {"a": 1, "b": [None, {"c": "ü"}]}}),
+    ('{"a": 1, "b": [null, {"c": "ü"}]}',
+     {"args": [], "kwargs": {"a": 1, "b": [None, {"c": "ü"}]}}),
     ("{}", {"args": [], "kwargs": {}}),
     ("null", {"args": [], "kwargs": {}}),
     ("hello", {"args": ["hello"], "kwargs": {}}),
@@ -127,8 +128,6 @@ def test_version_and_alias(api: Api) -> None:
 
 
 def test_new_package_is_never_served_by_an_old_worker(api: Api) -> None:
-    from tests.functional.client import make_zip
-
     function = api.function("def main(**kwargs):\n    return 0\n")
     assert output(api.run(function)) == 0
     for number in range(1, 4):
@@ -197,7 +196,9 @@ def test_delete_ends_a_run_that_goes_on(api: Api, service: Running) -> None:
     assert processes.wait_for(sleeps, 10)
     api.ok("DELETE", f"/v1/executions/{made['id']}", 204)
     assert processes.wait_for(lambda: not sleeps(), 8)
-    assert api.run(function, {}, sync=False)["status"] == "running"
+    again = api.run(function, {}, sync=False)
+    assert again["status"] == "running"
+    api.ok("DELETE", f"/v1/executions/{again['id']}", 204)
 
 
 def test_cancelled_client_does_not_lose_the_run(api: Api, echo: str, service: Running) -> None:

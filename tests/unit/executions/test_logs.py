@@ -63,7 +63,8 @@ def test_a_sink_keeps_no_more_than_its_limit(database, running):
 ])
 def test_the_flusher_stores_while_the_run_goes_on_for_its_owner_alone(
         database, running, fence, expected):
-    flusher = logs.Flusher(database)
+    lost = []
+    flusher = logs.Flusher(database, lost.append)
     flusher.start()
     sink = logs.Sink(fence, 100)
     flusher.add(sink)
@@ -71,6 +72,10 @@ def test_the_flusher_stores_while_the_run_goes_on_for_its_owner_alone(
     until = time.monotonic() + 5
     while sink.waiting and time.monotonic() < until:
         time.sleep(0.01)
+    until = time.monotonic() + 5
+    while fence != FENCE and not lost and time.monotonic() < until:
+        time.sleep(0.01)
     flusher.remove(sink)
     flusher.stop()
     assert stored(database) == expected
+    assert set(lost) == (set() if fence == FENCE else {"e"})
