@@ -36,13 +36,14 @@ def differences(exchange: Exchange, reply: Reply, ours: Callable[[str], str]) ->
         found.append("there is no Allow header")
     if exchange.method == "HEAD" or exchange.status in (204, 302):
         return found
+    if exchange.status >= 400:
+        _compare_fault(found, exchange, reply, ours)
+        return found
     _same(found, "content-type", _media_type(exchange.reply_headers), _media_type(reply.headers))
     if found:
         return found
     if exchange.cut:
         _compare_beginning(found, exchange, reply)
-    elif exchange.status >= 400:
-        _compare_fault(found, exchange, reply, ours)
     elif exchange.json is not None:
         _compare(found, "", exchange.json, reply.json, ours)
     else:

@@ -164,10 +164,14 @@ def before_aliases(replay: Replay) -> None:
         "POST", "/v1/aliases", 400,
         json={"name": "neg", "function_id": replay.ours(SECOND), "function_version": -3},
     )
-    for name, version in (("zero", 0), ("ålias/✓ x", 4)):
-        replay.api.ok("POST", "/v1/aliases", 201, json={
+    for name, version, theirs in (
+        ("zero", 0, "4086d905-c68b-4707-b713-ca618ccb4f1b"),
+        ("ålias/✓ x", 4, "14ca349c-99f9-4c54-ad4f-150133a9b526"),
+    ):
+        made = replay.api.ok("POST", "/v1/aliases", 201, json={
             "name": name, "function_id": replay.ours(THIRD), "function_version": version,
         })
+        replay.ids[theirs] = made["id"]
 
 
 def before_described(replay: Replay) -> None:
