@@ -60,7 +60,7 @@ def test_tour(start_service: Callable[..., Running], tmp_path: pathlib.Path) -> 
 
     lines = run(script, tmp_path).splitlines()
 
-    runtimes, function, first, second, second_later, first_later, log, *lists, gone, gone_too = lines
+    runtimes, function, first, second, second_later, first_later, log, *lists = lines[:-2]
     assert json.loads(runtimes)["runtimes"][0]["name"] == "python3"
     assert json.loads(function)["name"] == "hello"
     assert json.loads(json.loads(first)["result"])["output"] == "Hello, Qinling"
@@ -70,4 +70,4 @@ def test_tour(start_service: Callable[..., Running], tmp_path: pathlib.Path) -> 
     assert json.loads(first_later)["id"] == json.loads(first)["id"]
     assert log == "greeting Qinling"
     assert [len(json.loads(line)["executions"]) for line in lists] == [2, 1]
-    assert (gone, gone_too) == ("204", "204")
+    assert lines[-2:] == ["204", "204"]
