@@ -2,6 +2,7 @@
 """The process of one run: calls the function and reports what it returned."""
 
 import contextlib
+import fcntl
 import importlib
 import inspect
 import io
@@ -23,13 +24,8 @@ LENGTH = struct.Struct(">Q")
 _OWN = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
 
-def prepare(log: int, result: int, directory: str) -> int:
-    """Arrange descriptors, environment and working directory; return the result's descriptor."""
-    null = os.open("/dev/null", os.O_RDONLY)
-    for source, target in ((null, 0), (log, 1), (log, 2)):
-        os.dup2(source, target, inheritable=True)
-    os.dup2(result, 3, inheritable=False)
-    os.closerange(4, os.sysconf("SC_OPEN_MAX") if os.sysconf("SC_OPEN_MAX") < 4096 else 4096)
+def settle(directory: str) -> None:
+    """Arrange environment, working directory, signals and streams; before the order comes."""
     os.environ.clear()
     os.environ.update({"HOME": directory, "TMPDIR": directory, "LANG": "C.UTF-8",
                        "PATH": "/usr/local/bin:/usr/bin:/bin"})
@@ -39,6 +35,17 @@ def prepare(log: int, result: int, directory: str) -> int:
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     tempfile.tempdir = None  # chosen again, in this run's own directory
+    threading.stack_size(1 << 20)  # address space is what a run's memory is measured in
+
+
+def connect(log: int, result: int) -> int:
+    """Put the run's descriptors in their places and close all others; return the result's."""
+    null = os.open("/dev/null", os.O_RDONLY)
+    for source, target in ((null, 0), (log, 1), (log, 2)):
+        os.dup2(source, target, inheritable=True)
+    output = fcntl.fcntl(result, fcntl.F_DUPFD_CLOEXEC, 100)
+    os.closerange(3, output)
+    os.closerange(output + 1, 1024)
     for name, number in (("stdout", 1), ("stderr", 2)):
         # Unbuffered: what was printed before a kill is kept.
         raw = io.FileIO(number, "w", closefd=False)
@@ -47,8 +54,7 @@ def prepare(log: int, result: int, directory: str) -> int:
         setattr(sys, name, _Unbuffered(stream))
         setattr(sys, "__%s__" % name, getattr(sys, name))
     sys.stdin = sys.__stdin__ = open(0, closefd=False)
-    threading.stack_size(1 << 20)  # address space is what a run's memory is measured in
-    return 3
+    return output
 
 
 class _Unbuffered(io.TextIOWrapper):

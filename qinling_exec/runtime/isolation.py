@@ -1,17 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """Keeps runs apart from each other and from the machine, as far as the kernel allows."""
 
+from __future__ import annotations
+
+import contextlib
 import os
 import resource
 import sys
 from dataclasses import dataclass
-from typing import Dict, List, Optional
 
 from qinling_exec.runtime import system
 
-_PRIVATE = ("/tmp", "/var/tmp", "/dev/shm")
+#: Directories that everybody may write to.
+_SHARED = ("/tmp", "/var/tmp", "/dev/shm")
 #: Users of this range have no entry anywhere; one for each worker.
 _FIRST_USER = 1_000_000_000
+_CODE = "/tmp/function"
+_OWN = "/tmp/run"
 
 
 @dataclass(frozen=True)
@@ -19,36 +24,45 @@ class Isolation:
     """What is in force for runs.
 
     user: the uid that runs have, None when they have the server's.
-    namespaces: runs have a /tmp, /var/tmp, /dev/shm and a count of processes of their own.
+    namespaces: each run has its own /tmp, /var/tmp, /dev/shm, shared memory and process ids.
+    hidden: /proc shows a run its own processes only.
     """
 
-    user: Optional[int]
+    user: int | None
     namespaces: bool
+    hidden: bool
 
-    def report(self) -> Dict[str, bool]:
+    def report(self) -> dict[str, bool]:
         """Return what /ping tells."""
         return {"user": self.user is not None, "private_tmp": self.namespaces,
-                "process_limit": self.namespaces}
+                "private_ipc": self.namespaces, "private_pids": self.namespaces,
+                "process_limit": self.namespaces or self.user is not None,
+                "private_proc": self.hidden}
 
 
 def probe(server_pid: int) -> Isolation:
     """Find out what is possible, in processes that try it."""
     user = _FIRST_USER + server_pid if os.geteuid() == 0 else None
-    if user is not None and not _succeeds(user, namespaces=False):
+    if user is not None and not _succeeds(Isolation(user, False, False)):
         user = None
-    return Isolation(user, _succeeds(user, namespaces=True))
+    for namespaces, hidden in ((True, True), (True, False)):
+        isolation = Isolation(user, namespaces, hidden)
+        if _succeeds(isolation):
+            return isolation
+    return Isolation(user, False, False)
 
 
-def _succeeds(user: Optional[int], namespaces: bool) -> bool:
+def _succeeds(isolation: Isolation) -> bool:
     pid = os.fork()
     if pid == 0:
         try:
-            become(user, [])
+            become(isolation.user, [])
             os.listdir(os.path.dirname(os.__file__))
-            if namespaces:
-                system.own_namespaces()
-                for path in _existing():
-                    system.mount_private_tmpfs(path, 1 << 20)
+            if isolation.namespaces:
+                zygote_surroundings(os.path.dirname(__file__), 1 << 20)
+                if fork_first(isolation):
+                    os._exit(os.WEXITSTATUS(os.wait()[1]))
+                run_surroundings(isolation, "", "", 1 << 20)
                 system.drop_capabilities()
             os._exit(0)
         except BaseException:
@@ -56,7 +70,7 @@ def _succeeds(user: Optional[int], namespaces: bool) -> bool:
     return os.waitpid(pid, 0)[1] == 0
 
 
-def become(user: Optional[int], needed: List[str]) -> None:
+def become(user: int | None, needed: list[str]) -> None:
     """Change from root to a user without any rights.
 
     Where Python or the package lie in a home that others can't enter, an otherwise empty
@@ -72,8 +86,8 @@ def become(user: Optional[int], needed: List[str]) -> None:
     os.setresuid(user, user, user)
 
 
-def _open_ways(paths: List[str]) -> None:
-    blocked: Dict[str, List[str]] = {}
+def _open_ways(paths: list[str]) -> None:
+    blocked: dict[str, list[str]] = {}
     for path in {os.path.realpath(path) for path in paths}:
         parts = path.split("/")
         for depth in range(2, len(parts) + 1):
@@ -84,56 +98,99 @@ def _open_ways(paths: List[str]) -> None:
     if not blocked:
         return
     system.own_mounts()
+    system.private_mounts()
     for parent, below in blocked.items():
         handles = {path: os.open(path, os.O_PATH) for path in below}
         system.mount_private_tmpfs(parent, 1 << 20, "755")
         for path in sorted(below):
             if path != parent and not os.path.isdir(path):
                 os.makedirs(path, 0o755, exist_ok=True)
-                system.bind("/proc/self/fd/%d" % handles[path], path)
+                system.bind(f"/proc/self/fd/{handles[path]}", path)
         for handle in handles.values():
             os.close(handle)
 
 
-def _existing() -> List[str]:
-    return [path for path in _PRIVATE if os.path.isdir(path) and not os.path.islink(path)]
+def _cover(code: str, size: int) -> None:
+    """Lay empty file systems over the shared directories; show the package in the first."""
+    handle = os.open(code, os.O_PATH)
+    for path in _SHARED:
+        if path == "/tmp" or (os.path.isdir(path) and not os.path.islink(path)):
+            system.mount_private_tmpfs(path, size)
+    os.mkdir(_CODE, 0o755)
+    system.bind(f"/proc/self/fd/{handle}", _CODE, read_only=True)
+    os.close(handle)
 
 
-def enter(isolation: Isolation, code: str, scratch: str, scratch_size: int) -> str:
+def zygote_surroundings(code: str, size: int) -> str:
+    """Give the process that imports the package namespaces of its own.
+
+    :returns: where the package is now.
+    """
+    system.own_users()
+    system.private_mounts()
+    _cover(code, size)
+    system.drop_capabilities()
+    return _CODE
+
+
+def fork_first(isolation: Isolation) -> int:
+    """Fork as ``os.fork``; the child is the first process of its own namespaces."""
+    system.own_users(pids=True)
+    pid = os.fork()
+    if pid == 0 and isolation.hidden:
+        system.mount_proc()
+    return pid
+
+
+def run_surroundings(isolation: Isolation, scratch: str, name: str, size: int) -> str:
     """Give this process, and what it forks, surroundings of its own.
 
-    :param code: the unpacked package, which stays readable.
     :param scratch: where to make the run's directory when there are no namespaces.
+    :param name: the directory's name there.
     :returns: the run's directory.
     """
     if not isolation.namespaces:
-        os.mkdir(scratch, 0o700)
-        return scratch
-    system.own_namespaces()
-    handle = os.open(code, os.O_PATH)
-    for path in _existing():
-        system.mount_private_tmpfs(path, scratch_size)
-    if not os.path.isdir(code):  # it lies where an empty /tmp is now
-        os.makedirs(code, 0o755)
-        system.bind("/proc/self/fd/%d" % handle, code)
-    os.close(handle)
-    own = "/tmp/run"
-    os.mkdir(own, 0o700)
-    return own
+        directory = os.path.join(scratch, name)
+        os.mkdir(directory, 0o700)
+        return directory
+    system.own_mounts(ipc=True)
+    _cover(_CODE, size)
+    os.mkdir(_OWN, 0o700)
+    return _OWN
 
 
-def confine(isolation: Isolation, limits: Dict[str, int], memory: int) -> None:
-    """Set the limits of the calling process for good; the last thing before user code."""
+def remove(directory: str) -> None:
+    """Remove what a run left, whatever modes it has given to it."""
+    import shutil  # only without namespaces: every fork pays for what is loaded
+
+    shutil.rmtree(directory, ignore_errors=True)
+    if os.path.lexists(directory):
+        for path, _, _ in os.walk(directory):
+            with contextlib.suppress(OSError):
+                os.chmod(path, 0o700)
+                for entry in os.scandir(path):
+                    if entry.is_dir(follow_symlinks=False):
+                        os.chmod(entry.path, 0o700)
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def confine(isolation: Isolation, limits: dict[str, int], room: int) -> None:
+    """Set the limits of the calling process for good."""
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_NOFILE, limits["open_files"])
     _limit(resource.RLIMIT_FSIZE, limits["file_size"])
-    if isolation.namespaces:  # elsewhere it would count all processes of the user
-        _limit(resource.RLIMIT_NPROC, limits["processes"])
+    if isolation.namespaces:  # this run's processes and its keeper are counted
+        _limit(resource.RLIMIT_NPROC, limits["processes"] + 1)
         system.drop_capabilities()
+    elif isolation.user is not None:  # all processes of this worker are counted
+        _limit(resource.RLIMIT_NPROC, (limits["processes"] + 2) * (room + 1))
     system.forbid_new_privileges()
     system.set_dumpable(False)
-    # Last: from here on this process gets no more than the function may use.
-    _limit(resource.RLIMIT_AS, system.virtual_size() + memory)
+
+
+def confine_memory(size: int) -> None:
+    """Let the calling process have so much more memory than it has now."""
+    _limit(resource.RLIMIT_AS, system.virtual_size() + size)
 
 
 def _limit(kind: int, value: int) -> None:

@@ -152,9 +152,9 @@ class Run:
             message = b""
         if message.isdigit():
             self.supervisor = int(message)
-        elif message:
-            self._status = json.loads(message)
         else:
+            if message:
+                self._status = json.loads(message)
             self._loop.remove_reader(self._control)
             self._control.close()
             self._closed()

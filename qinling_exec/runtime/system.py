@@ -1,24 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the kernel offers to keep runs apart, through ctypes."""
 
+from __future__ import annotations
+
 import contextlib
 import ctypes
 import os
 import signal
 import time
-from typing import Dict, List, Set
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 1, 4, 36, 38
-_NEWNS, _NEWIPC, _NEWUSER = 0x00020000, 0x08000000, 0x10000000
-_MS_NOSUID, _MS_NODEV, _MS_BIND, _MS_REC, _MS_PRIVATE = 2, 4, 4096, 16384, 1 << 18
+_NEWNS, _NEWIPC, _NEWUSER, _NEWPID = 0x00020000, 0x08000000, 0x10000000, 0x20000000
+_MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REMOUNT = 1, 2, 4, 8, 32
+_MS_BIND, _MS_REC, _MS_PRIVATE = 4096, 16384, 1 << 18
 
 
 def _check(result: int, what: str) -> None:
     if result != 0:
         number = ctypes.get_errno()
-        raise OSError(number, "%s: %s" % (what, os.strerror(number)))
+        raise OSError(number, f"{what}: {os.strerror(number)}")
 
 
 def _prctl(option: int, value: int) -> None:
@@ -65,42 +67,60 @@ def mount(source: str, target: str, kind: str = "", flags: int = 0, options: str
 def mount_private_tmpfs(target: str, size: int, mode: str = "1777") -> None:
     """Lay an empty file system over a directory."""
     mount("tmpfs", target, "tmpfs", _MS_NOSUID | _MS_NODEV,
-          "size=%d,nr_inodes=100000,mode=%s" % (size, mode))
+          f"size={size},nr_inodes=100000,mode={mode}")
 
 
-def bind(source: str, target: str) -> None:
+def bind(source: str, target: str, read_only: bool = False) -> None:
     """Show a directory at a second place."""
     mount(source, target, "", _MS_BIND | _MS_REC)
+    if read_only:
+        mount("none", target, "", _MS_REMOUNT | _MS_BIND | _MS_RDONLY | _MS_NOSUID | _MS_NODEV)
 
 
-def own_mounts() -> None:
-    """Leave the mounts of others: what is mounted from now on is seen by nobody else."""
-    _check(_libc.unshare(_NEWNS), "unshare")
+def mount_proc() -> None:
+    """Show only the processes of this process's own namespace.
+
+    :raises OSError: a part of /proc is hidden here, as in a container.
+    """
+    mount("proc", "/proc", "proc", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
+
+
+def own_mounts(ipc: bool = False) -> None:
+    """Leave the mounts of others: what is mounted from now on is seen by nobody else.
+
+    :param ipc: leave also their System V memory and POSIX message queues.
+    """
+    _check(_libc.unshare(_NEWNS | (_NEWIPC if ipc else 0)), "unshare")
+
+
+def private_mounts() -> None:
+    """Neither take nor give what is mounted from now on."""
     mount("none", "/", "", _MS_REC | _MS_PRIVATE)
 
 
-def own_namespaces() -> None:
+def own_users(pids: bool = False) -> None:
     """Enter user, mount and IPC namespaces of one's own, as the same user.
 
+    :param pids: the next child is the first process of a namespace of its own too.
     :raises OSError: the kernel or a container's seccomp profile forbids it.
     """
     user, group = os.getuid(), os.getgid()
     set_dumpable(True)  # else the maps belong to root
-    _check(_libc.unshare(_NEWUSER | _NEWNS | _NEWIPC), "unshare")
-    for name, text in (("setgroups", "deny"), ("uid_map", "%d %d 1" % (user, user)),
-                       ("gid_map", "%d %d 1" % (group, group))):
+    kinds = _NEWUSER | _NEWNS | _NEWIPC | (_NEWPID if pids else 0)
+    _check(_libc.unshare(kinds), "unshare")
+    for name, text in (("setgroups", "deny"), ("uid_map", f"{user} {user} 1"),
+                       ("gid_map", f"{group} {group} 1")):
         with open("/proc/self/" + name, "w") as file:
             file.write(text)
-    mount("none", "/", "", _MS_REC | _MS_PRIVATE)
 
 
-def parents() -> Dict[int, int]:
+def parents() -> dict[int, int]:
     """Return the parent of every process that can be seen."""
     found = {}
     for name in os.listdir("/proc"):
         if name.isdigit():
             with contextlib.suppress(OSError, ValueError, IndexError):
-                with open("/proc/%s/stat" % name, "rb") as file:
+                with open(f"/proc/{name}/stat", "rb") as file:
                     # The name of the program, in brackets, may hold anything.
                     fields = file.read().rpartition(b")")[2].split()
                 if fields[0] != b"Z":
@@ -108,9 +128,9 @@ def parents() -> Dict[int, int]:
     return found
 
 
-def descendants(root: int) -> List[int]:
+def descendants(root: int) -> list[int]:
     """Return the living descendants of a process, nearest first."""
-    children: Dict[int, List[int]] = {}
+    children: dict[int, list[int]] = {}
     for pid, parent in parents().items():
         children.setdefault(parent, []).append(pid)
     found, todo = [], [root]
@@ -124,6 +144,18 @@ def kill(pid: int) -> None:
     """Kill a process; no error when it is gone."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.kill(pid, signal.SIGKILL)
+
+
+def kill_namespace() -> None:
+    """As the first process of a namespace: kill and reap every other one in it."""
+    while True:
+        try:
+            pid, _ = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            kill(-1)
+            time.sleep(0.0002)
 
 
 def kill_descendants() -> None:
@@ -142,7 +174,7 @@ def kill_descendants() -> None:
             time.sleep(0.0005)
 
 
-def kill_strays(known: Set[int]) -> None:
+def kill_strays(known: set[int]) -> None:
     """Kill children of this process that it does not know, with all that is below them."""
     me = os.getpid()
     for pid, parent in parents().items():

@@ -16,7 +16,7 @@ import signal
 import socket
 import sys
 import traceback
-from typing import Any, Dict, List, Set
+from typing import Any, Dict, Optional, Set
 
 from qinling_exec.runtime import child, isolation, system
 
@@ -49,16 +49,33 @@ class Zygote:
         gc.freeze()  # the garbage collector of a run leaves shared pages alone
 
     def serve(self) -> None:
-        """Fork runs until the server goes away."""
+        """Order runs until the server goes away.
+
+        The next run's processes are made while this one goes on: a fork and namespaces of its
+        own take longer than most functions.
+        """
         signal.signal(signal.SIGCHLD, self._reap)
         self._control.send(b"ready")
+        spare = self._prepare()
         while True:
             message, descriptors, _, _ = socket.recv_fds(self._control, _MESSAGE, 4)
             if not message:
                 os._exit(0)
-            self._fork(json.loads(message), descriptors)
+            for _ in range(3):
+                try:
+                    socket.send_fds(spare, [message], descriptors)
+                    break
+                except OSError:  # something killed it while it waited
+                    spare.close()
+                    spare = self._prepare()
+            for descriptor in descriptors:
+                os.close(descriptor)
+            spare.close()
+            spare = self._prepare()
 
-    def _fork(self, order: Dict[str, Any], descriptors: List[int]) -> None:
+    def _prepare(self) -> socket.socket:
+        """Fork a run that waits for its order; return where it takes that."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         # Held back: a supervisor that ends at once must be known when it is reaped.
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
         try:
@@ -68,18 +85,19 @@ class Zygote:
                     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
                     self._control.close()
-                    self._supervise(order, descriptors)
+                    ours.close()
+                    self._supervise(theirs)
                 except BaseException:
                     traceback.print_exc()
                 finally:
                     os._exit(1)
             self._supervisors.add(pid)
         except OSError:
-            pass  # no process can be had: the server sees the run's socket close
+            pass  # no process can be had: who orders a run sees that nobody listens
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
-            for descriptor in descriptors:
-                os.close(descriptor)
+            theirs.close()
+        return ours
 
     def _reap(self, _number: int, _frame: Any) -> None:
         stray = False
@@ -95,48 +113,74 @@ class Zygote:
         if stray:  # a supervisor was killed: what it looked after is a child of this process now
             system.kill_strays(self._supervisors)
 
-    def _supervise(self, order: Dict[str, Any], descriptors: List[int]) -> None:
+    def _supervise(self, orders: socket.socket) -> None:
         """Run one function in a child and end everything that comes of it."""
-        request, log, result, control_number = descriptors
-        control = socket.socket(fileno=control_number)
-        control.send(b"%d" % os.getpid())
         system.adopt_orphans()
         scratch = os.path.join(self._scratch, "run-%d" % os.getpid())
         directory = isolation.enter(self._isolation, self._code, scratch,
                                     self._limits["scratch_size"])
+        passed_on, taken = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         pid = os.fork()
         if pid == 0:
-            self._run(order, request, log, result, directory)
-        for descriptor in (request, log, result):
-            os.close(descriptor)
-        killed = _wait(pid, control)
+            orders.close()
+            passed_on.close()
+            self._run(taken, directory)
+        taken.close()
+        control = None if _wait(pid, orders) is False else _pass_on(orders, passed_on)
+        killed = control is not None and _wait(pid, control)
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(pid, signal.SIGKILL)
+        system.kill(pid)
         status = os.waitpid(pid, 0)[1]
         system.kill_descendants()
         if not self._isolation.namespaces:
             shutil.rmtree(scratch, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            control.send(json.dumps({"status": status, "killed": killed}).encode())
+        if control is not None:
+            with contextlib.suppress(OSError):
+                control.send(json.dumps({"status": status, "killed": killed}).encode())
         os._exit(0)
 
-    def _run(self, order: Dict[str, Any], request: int, log: int, result: int,
-             directory: str) -> None:
+    def _run(self, orders: socket.socket, directory: str) -> None:
+        """Be the process of a run; wait for its order."""
         try:
             os.setsid()
             system.die_with_parent()
+            child.settle(directory)
+            isolation.confine(self._isolation, self._limits)
+            message, descriptors, _, _ = socket.recv_fds(orders, 16, 3)
+            if not message:
+                os._exit(0)
+            request, log, result = descriptors
             with open(request, "rb") as file:
                 file.seek(0)
                 what = json.load(file)
-            output = child.prepare(log, result, directory)
+            output = child.connect(log, result)
             child.run(what, self._entry, output, self._limits["result_size"],
-                      lambda: isolation.confine(self._isolation, self._limits, self._memory))
+                      lambda: isolation.confine_memory(self._memory))
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(1)
 
 
+def _pass_on(orders: socket.socket, run: socket.socket) -> Optional[socket.socket]:
+    """Take the order of a run and give it its part; return the server's end of control."""
+    message, descriptors, _, _ = socket.recv_fds(orders, _MESSAGE, 4)
+    orders.close()
+    if not message:
+        return None
+    control = socket.socket(fileno=descriptors[3])
+    with contextlib.suppress(OSError):
+        control.send(b"%d" % os.getpid())
+        socket.send_fds(run, [message], descriptors[:3])
+    for descriptor in descriptors[:3]:
+        os.close(descriptor)
+    run.close()
+    return control
+
+
 def _wait(pid: int, control: socket.socket) -> bool:
-    """Wait until the run ends by itself or is to be ended; tell which, True for the latter."""
+    """Wait until a process ends or the socket has something; tell whether it was the latter."""
     try:
         handle = os.pidfd_open(pid)
     except (AttributeError, OSError):
