@@ -38,7 +38,7 @@ def is_free(port: int) -> bool:
 
 def run(script: str, directory: pathlib.Path) -> str:
     done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", script], cwd=directory, capture_output=True, text=True,
+        ["bash", "-eo", "pipefail", "-c", script], cwd=directory, capture_output=True, text=True,
         timeout=120, env={**os.environ, "TMPDIR": str(directory), "no_proxy": "127.0.0.1"},
     )
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
