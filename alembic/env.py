@@ -2,6 +2,7 @@
 """Runs the migrations on the connection that qinling_exec.db.migration opened."""
 
 from alembic import context
+
 from qinling_exec.db import models
 
 connection = context.config.attributes.get("connection")

@@ -31,7 +31,7 @@ def build(service: Service) -> Any:
     return RequestId(application)
 
 
-class _Pecan(pecan.Pecan):  # type: ignore[misc]
+class _Pecan(pecan.Pecan):
     """Pecan, but for one habit."""
 
     def _handle_empty_response_body(self, state: Any) -> None:

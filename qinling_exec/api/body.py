@@ -31,6 +31,7 @@ class BodyGuard:
         self._depth = depth
 
     def __call__(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        """Handle a request (PEP 3333)."""
         _check_address(environ)
         kind = content_type(environ)
         if environ.get("HTTP_CONTENT_ENCODING", "identity").lower() != "identity":

@@ -43,6 +43,7 @@ class Faults:
         self._application = application
 
     def __call__(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        """Handle a request (PEP 3333)."""
         request = Request(environ)
         try:
             response = request.call_application(self._application, catch_exc_info=False)

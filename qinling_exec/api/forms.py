@@ -44,6 +44,7 @@ class Forms:
         self._package_limit = package_limit
 
     def __call__(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        """Handle a request (PEP 3333)."""
         kind = bodies.content_type(environ)
         path = environ.get("PATH_INFO", "")
         if environ["REQUEST_METHOD"] not in ("POST", "PUT") or not _TAKES_FORMS.match(path):

@@ -22,6 +22,7 @@ class RequestId:
         self._application = application
 
     def __call__(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        """Handle a request (PEP 3333)."""
         request_id = f"req-{uuid.uuid4()}"
         environ["openstack.request_id"] = request_id
         given = environ.get("HTTP_X_OPENSTACK_REQUEST_ID", "")
@@ -43,6 +44,7 @@ class Options:
         self._application = application
 
     def __call__(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        """Handle a request (PEP 3333)."""
         if environ["REQUEST_METHOD"] == "OPTIONS" and environ.get("PATH_INFO", "/") != "/":
             start("200 OK", [("Content-Length", "0")])
             return []

@@ -98,6 +98,7 @@ def _is_loopback(host: str) -> bool:
 
 def _prepare(conf: cfg.ConfigOpts) -> pathlib.Path:
     """Create the data directory and let the configuration point to it."""
+    os.umask(0o077)  # whatever is made from here on is the user's own
     data = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
     directory = pathlib.Path(conf.data_dir or os.path.join(data, "qinling-exec")).absolute()
     try:
@@ -114,7 +115,8 @@ def _prepare(conf: cfg.ConfigOpts) -> pathlib.Path:
 def _locked(directory: pathlib.Path) -> IO[str]:
     """Make sure that no other service uses the directory; the lock ends with the process."""
     try:
-        lock = open(directory / "lock", "w", encoding="ascii")
+        number = os.open(directory / "lock", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = os.fdopen(number, "w")
     except OSError as error:
         raise StartError(f"The data directory {directory} can't be written:"
                          f" {error.strerror}.") from error

@@ -108,7 +108,8 @@ def _position(table: sa.Table, scope: Sequence[sa.ColumnElement[bool]], page: Pa
         row = connection.execute(sa.select(table).where(table.c.id == marker, *scope)).first()
         if row is None:
             raise exceptions.InputError(
-                f"The marker {marker} is not found: its object may be deleted. Follow the 'next' link."
+                f"The marker {marker} is not found: its object may be deleted. Follow the 'next'"
+                " link."
             )
         return [_plain(row._mapping[name]) for name, _ in page.keys]
     return _decode(marker, page)
@@ -137,7 +138,8 @@ def _after(table: sa.Table, page: Page, position: list[Any]) -> sa.ColumnElement
         return left < right if ways == {"desc"} else left > right
     steps = []
     for index, (_, way) in enumerate(page.keys):
-        beyond = columns[index] < values[index] if way == "desc" else columns[index] > values[index]
+        column, value = columns[index], values[index]
+        beyond = column < value if way == "desc" else column > value
         steps.append(sa.and_(*(columns[i] == values[i] for i in range(index)), beyond))
     return sa.or_(*steps)
 

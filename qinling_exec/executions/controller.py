@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -140,13 +141,13 @@ class Executions:
         self._waiters.ended(execution_id)
 
     def finish(self, fence: states.Fence, outcome: states.Outcome,
-               sink: logs.Sink | None = None) -> str | None:
+               sink: logs.Sink | None = None, now: datetime | None = None) -> str | None:
         """Record how a run ended, with the rest of its log.
 
         :returns: the result as stored, None when the run is not this runner's any more.
         """
         with self._database.writer() as connection:
-            text = records.end(connection, fence, outcome)
+            text = records.end(connection, fence, outcome, now)
             if text is not None and sink is not None:
                 sink.store(connection)
         if text is None:
@@ -208,10 +209,10 @@ class Executions:
         except dispatch.NotStarted:
             self._queue.put_back(fence)
             return None
-        text = self.finish(fence, outcome, sink)
+        now = utcnow()
+        text = self.finish(fence, outcome, sink, now)
         if text is None:  # deleted, or another runner's: what is stored counts
             return execution
-        now = utcnow()
         return replace(execution, status=outcome.status, result=text, finished_at=now,
                        updated_at=now)
 

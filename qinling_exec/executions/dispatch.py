@@ -59,7 +59,7 @@ class Dispatch:
         :raises NotStarted: the worker had no room or is gone; nothing has happened.
         """
         sink = logs.Sink(run.fence, self._log_size + _CUT_LINE)
-        full = False
+        full = suspect = False
         self._note(run.fence.execution_id, worker)
         self._flusher.add(sink)
         try:
@@ -70,6 +70,7 @@ class Dispatch:
             full = True
             raise NotStarted(str(error)) from error
         except (WorkerUnreachable, WorkerRefused) as error:
+            suspect = True
             LOG.info("Worker %s did not take execution %s: %s", worker.name,
                      run.fence.execution_id, error)
             raise NotStarted(str(error)) from error
@@ -81,6 +82,8 @@ class Dispatch:
         finally:
             self._flusher.remove(sink)
             self._note(run.fence.execution_id, None)
+            if suspect:
+                self._slots.suspect(worker)
             self._slots.give_back(worker, full)
 
     def cancel(self, execution_id: str) -> bool:

@@ -80,7 +80,7 @@ class Fleet:
                 self._once(worker.name, functools.partial(self._start, worker))
             elif worker.state == workers.DRAINING:
                 self._once(worker.name, functools.partial(self._retire, worker))
-            elif look:
+            elif self._slots.suspected(worker.name) or look:
                 self._once(worker.name, functools.partial(self._check, worker))
         if look:
             self._looked = time.monotonic()
@@ -215,11 +215,14 @@ class Fleet:
             status, reason = runtimes.ERROR, str(error)[:255]
             LOG.warning("The pool of runtime %s could not be made: %s", row.id, reason)
         capacity = self._orchestrator.capacity(row.id)
+        # A pool that is made again when the engine starts is no change of the runtime.
+        again = row.status == runtimes.CREATING and row.updated_at is not None
+        changed = row.updated_at if again else utcnow()
         with self._database.writer() as connection:
             connection.execute(
                 sa.update(_runtimes)
                 .where(_runtimes.c.id == row.id, _runtimes.c.status == row.status)
-                .values(status=status, status_reason=reason, updated_at=utcnow(),
+                .values(status=status, status_reason=reason, updated_at=changed,
                         pool_total=capacity.total if capacity else 0,
                         pool_available=capacity.available if capacity else 0)
             )

@@ -133,7 +133,7 @@ class ProcessOrchestrator:
             process = self._start()
         with self._lock:
             self._taken[name] = (runtime_id, process)
-        threading.Thread(target=self._fill, args=(runtime_id,), daemon=True).start()
+        threading.Thread(target=self._refill, args=(runtime_id,), daemon=True).start()
         return WorkerAddress(name, process.address, process.secret)
 
     def release(self, name: str) -> None:
@@ -159,6 +159,13 @@ class ProcessOrchestrator:
         for process in processes:
             process.end()
         shutil.rmtree(self._directory, ignore_errors=True)
+
+    def _refill(self, runtime_id: str) -> None:
+        """Fill a pool in the background; whoever needs a worker of it is told what fails."""
+        try:
+            self._fill(runtime_id)
+        except OrchestratorError as error:
+            LOG.warning("The pool of runtime %s could not be filled: %s", runtime_id, error)
 
     def _fill(self, runtime_id: str) -> None:
         """Bring a pool back to its size."""

@@ -15,6 +15,8 @@ from qinling_exec.orchestrator.workers import Worker
 
 #: For how long a worker that refused a run, because other processes use it too, is left alone.
 _FULL_SECONDS = 0.05
+#: And one that could not be reached.
+_SUSPECT_SECONDS = 1.0
 
 
 class Slots:
@@ -24,6 +26,7 @@ class Slots:
         self._lock = threading.Lock()
         self._taken: Counter[str] = Counter()
         self._full_until: dict[str, float] = {}
+        self._suspects: set[str] = set()
         #: Called when a slot comes free, while somebody waits for one.
         self.on_free: Callable[[], None] | None = None
 
@@ -53,12 +56,24 @@ class Slots:
             self._taken[worker.name] -= 1
             if self._taken[worker.name] <= 0:
                 del self._taken[worker.name]
-            self._full_until.pop(worker.name, None)
             if full:
                 self._full_until[worker.name] = time.monotonic() + _FULL_SECONDS
         on_free = self.on_free
         if on_free is not None:
             on_free()
+
+    def suspect(self, worker: Worker) -> None:
+        """Leave a worker alone that could not be reached, until the fleet has looked at it."""
+        with self._lock:
+            self._suspects.add(worker.name)
+            self._full_until[worker.name] = time.monotonic() + _SUSPECT_SECONDS
+
+    def suspected(self, name: str) -> bool:
+        """Tell, once, whether a worker is to be looked at."""
+        with self._lock:
+            known = name in self._suspects
+            self._suspects.discard(name)
+            return known
 
     def busy(self, name: str) -> bool:
         """Tell whether this process has a run on a worker."""

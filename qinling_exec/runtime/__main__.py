@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Starts a worker: ``python -m qinling_exec.runtime --listen unix:/path/of.sock``."""
 
+from __future__ import annotations
+
 import argparse
 import asyncio
 import logging

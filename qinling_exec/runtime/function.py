@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The function of a worker: its package on disk and the zygote that has it in memory."""
+"""The function of a worker: its package on disk, the zygote that has it in memory, its slots."""
+
+from __future__ import annotations
 
 import asyncio
 import contextlib
@@ -8,23 +10,25 @@ import json
 import logging
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
-from typing import Any, AsyncIterator, Dict, Optional, Set
+from collections import deque
+from collections.abc import AsyncIterator
+from dataclasses import asdict
+from typing import Any
 
 from qinling_exec.runtime import package, system
 from qinling_exec.runtime.isolation import Isolation
 from qinling_exec.runtime.messages import Refused
 from qinling_exec.runtime.runs import Run
+from qinling_exec.runtime.slots import Slot
+from qinling_exec.runtime.spec import Spec
 
 LOG = logging.getLogger("qinling_exec.runtime")
 _LOAD_SECONDS = 30.0
-_DEFAULTS = {
-    "processes": 128, "open_files": 1024, "file_size": 500 << 20, "log_size": 1 << 20,
-    "result_size": 16 << 20, "scratch_size": 512 << 20,
-}
+#: Runs that are made before they are needed.
+_READY = 2
 
 
 class Function:
@@ -34,20 +38,16 @@ class Function:
     """
 
     def __init__(self, scratch: str, isolation: Isolation) -> None:
-        self.spec: Dict[str, Any] = {}
-        self.ready = False
+        self.spec: Spec | None = None
         self._scratch = scratch
+        self._code = os.path.join(scratch, "code")
         self._runs = os.path.join(scratch, "runs")
         self._isolation = isolation
-        self._zygote: Optional[subprocess.Popen[bytes]] = None
-        self._control: Optional[socket.socket] = None
-        self._starting = asyncio.Lock()
-
-    @property
-    def limits(self) -> Dict[str, int]:
-        """The limits of one run."""
-        given = self.spec.get("limits") or {}
-        return {name: int(given.get(name, value)) for name, value in _DEFAULTS.items()}
+        self._zygote: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+        self._loading = asyncio.Lock()
+        self._idle: deque[Slot] = deque()
+        self._busy: set[Slot] = set()
 
     def start(self) -> None:
         """Warm up: a zygote that does not know its function yet."""
@@ -58,54 +58,74 @@ class Function:
             os.chown(self._runs, self._isolation.user, self._isolation.user)
         self._spawn()
 
-    async def specialize(self, spec: Dict[str, Any], data: AsyncIterator[bytes]) -> None:
+    async def specialize(self, spec: Spec, data: AsyncIterator[bytes]) -> None:
         """Take a package in, unpack it and import it.
 
         :raises Refused: the package is not what it should be.
         """
-        if not isinstance(spec, dict) or "." not in str(spec.get("entry", "")):
-            raise Refused(400, "X-Worker-Spec needs an entry such as main.main.")
-        limits = package.Limits(**(spec.get("limits") or {}).get("package", {}))
         path = os.path.join(self._scratch, "package.zip")
-        digest, size = hashlib.sha256(), 0
         try:
-            with open(path, "wb") as file:
-                async for part in data:
-                    size += len(part)
-                    if size > limits.size:
-                        raise Refused(413, "The package is too large.")
-                    digest.update(part)
-                    file.write(part)
-            if digest.hexdigest() != spec.get("sha256"):
-                raise Refused(400, "The package's SHA-256 is not the announced one.")
+            await _receive(data, path, spec)
             with open(path, "rb") as file:
-                package.unpack(file, self._code, limits)
+                package.unpack(file, self._code, spec.package)
         except package.PackageRefused as error:
             raise Refused(400, str(error)) from error
         finally:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
+        try:
+            await self._load(spec)
+        except BaseException:
+            shutil.rmtree(self._code, ignore_errors=True)
+            raise
         self.spec = spec
-        await self._load()
-        self.ready = True
+        for _ in range(min(_READY, spec.room)):
+            await self._add_slot()
 
-    async def order(self, run: Run) -> None:
-        """Start a run, on a new zygote when the last one died."""
-        async with self._starting:
-            try:
-                assert self._control is not None
-                run.start(self._control)
-                return
-            except OSError:
-                LOG.warning("the zygote is gone, another one is started")
-            self._end_zygote()
-            self._spawn()
-            await self._load()
-            run.start(self._control)
+    async def run(self, run: Run) -> None:
+        """Bring a run to its end."""
+        slot = await self._begin(run)
+        if slot is None:
+            run.fail("The worker could not start a process for the run.")
+            return
+        self._busy.add(slot)
+        try:
+            await run.ended()
+        finally:
+            self._busy.discard(slot)
+            self._idle.append(slot)
+            # Later: the answer goes first.
+            asyncio.get_running_loop().call_soon(slot.prepare)
 
-    def reap(self, supervisors: Set[int]) -> None:
+    async def _begin(self, run: Run) -> Slot | None:
+        for _ in range(3):
+            while self._idle:
+                slot = self._idle.popleft()
+                if run.begin(slot):
+                    return slot
+            await self._add_slot()
+        return None
+
+    async def _add_slot(self) -> None:
+        """Have one more keeper, from a new zygote when the last one died."""
+        assert self.spec is not None
+        async with self._loading:
+            if self._control is not None:
+                with contextlib.suppress(OSError):
+                    self._idle.append(Slot(self._control, self._lost))
+                    return
+            LOG.warning("the zygote is gone, another one is started")
+            await self._reload(self.spec, preload=True)
+            assert self._control is not None
+            with contextlib.suppress(OSError):
+                self._idle.append(Slot(self._control, self._lost))
+
+    def _lost(self, slot: Slot) -> None:
+        with contextlib.suppress(ValueError):
+            self._idle.remove(slot)
+
+    def reap(self) -> None:
         """Bury dead children; end those that nobody looks after any more."""
-        zygote = self._zygote.pid if self._zygote is not None else 0
         stray = False
         while True:
             try:
@@ -115,23 +135,22 @@ class Function:
             if pid == 0:
                 break
             stray = True
-        if stray:
-            system.kill_strays({zygote, *supervisors})
+        if stray and not self._isolation.namespaces:
+            known = {slot.pid for slot in (*self._idle, *self._busy) if slot.pid is not None}
+            system.kill_strays(known | {self._zygote.pid if self._zygote is not None else 0})
 
     def close(self) -> None:
-        """End the zygote and remove everything from the disk."""
+        """End all processes and remove everything from the disk."""
+        for slot in (*self._idle, *self._busy):
+            slot.close()
         self._end_zygote()
         shutil.rmtree(self._scratch, ignore_errors=True)
-
-    @property
-    def _code(self) -> str:
-        return os.path.join(self._scratch, "code")
 
     def _spawn(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
+        # Few arenas: their address space would be taken from what a run may have.
         environment = {"PATH": os.defpath, "LANG": "C.UTF-8", "MALLOC_ARENA_MAX": "2",
-                       "PYTHONDONTWRITEBYTECODE": "1",
                        "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
         self._zygote = subprocess.Popen(
             [sys.executable, "-m", "qinling_exec.runtime.zygote", str(theirs.fileno())],
@@ -140,37 +159,51 @@ class Function:
         theirs.close()
         self._control = ours
 
-    async def _load(self) -> None:
+    async def _load(self, spec: Spec) -> None:
         """Let the zygote import the package; one that can't leaves that to the runs."""
-        assert self._control is not None
-        limits = self.limits
-        order = {
-            "code": self._code, "entry": self.spec["entry"], "limits": limits,
-            "memory_size": int(self.spec.get("memory_size") or 32 << 20),
-            "scratch": self._runs, "user": self._isolation.user,
-            "namespaces": self._isolation.namespaces,
-        }
-        loop = asyncio.get_running_loop()
-        with contextlib.suppress(OSError):
-            await loop.sock_sendall(self._control, json.dumps(order).encode())
-            with contextlib.suppress(asyncio.TimeoutError):
-                if await asyncio.wait_for(loop.sock_recv(self._control, 64), _LOAD_SECONDS):
-                    return
-        LOG.warning("the package can't be imported ahead of its runs")
+        if not await self._tell(spec, preload=True):
+            LOG.warning("the package can't be imported ahead of its runs")
+            await self._reload(spec, preload=False)
+
+    async def _reload(self, spec: Spec, preload: bool) -> None:
         self._end_zygote()
         self._spawn()
-        order["preload"] = False
-        await loop.sock_sendall(self._control, json.dumps(order).encode())
-        if not await asyncio.wait_for(loop.sock_recv(self._control, 64), _LOAD_SECONDS):
-            raise Refused(500, "The zygote could not be started.")
+        if not await self._tell(spec, preload):
+            raise Refused(500, "The worker could not load the function.")
+
+    async def _tell(self, spec: Spec, preload: bool) -> bool:
+        """Send the zygote its order; tell whether it came to an end."""
+        assert self._control is not None
+        order = {
+            "code": self._code, "entry": spec.entry, "limits": spec.limits, "room": spec.room,
+            "memory_size": spec.memory_size, "scratch": self._runs, "preload": preload,
+            "isolation": asdict(self._isolation),
+        }
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.sock_sendall(self._control, json.dumps(order).encode())
+            return bool(await asyncio.wait_for(loop.sock_recv(self._control, 64), _LOAD_SECONDS))
+        except (OSError, asyncio.TimeoutError):
+            return False
 
     def _end_zygote(self) -> None:
         if self._control is not None:
             self._control.close()
             self._control = None
         if self._zygote is not None:
-            with contextlib.suppress(ProcessLookupError):
-                self._zygote.send_signal(signal.SIGKILL)
-            with contextlib.suppress(ChildProcessError):
-                self._zygote.wait()
+            self._zygote.kill()
+            self._zygote.wait()
             self._zygote = None
+
+
+async def _receive(data: AsyncIterator[bytes], path: str, spec: Spec) -> None:
+    digest, size = hashlib.sha256(), 0
+    with open(path, "wb") as file:
+        async for part in data:
+            size += len(part)
+            if size > spec.package.size:
+                raise Refused(413, "The package is too large.")
+            digest.update(part)
+            file.write(part)
+    if digest.hexdigest() != spec.sha256:
+        raise Refused(400, "The package's SHA-256 is not the announced one.")

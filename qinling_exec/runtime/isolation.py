@@ -60,8 +60,11 @@ def _succeeds(isolation: Isolation) -> bool:
             os.listdir(os.path.dirname(os.__file__))
             if isolation.namespaces:
                 zygote_surroundings(os.path.dirname(__file__), 1 << 20)
-                if fork_first(isolation):
+                system.own_users(pids=True)
+                if os.fork():
                     os._exit(os.WEXITSTATUS(os.wait()[1]))
+                if isolation.hidden:
+                    system.mount_proc()
                 run_surroundings(isolation, "", "", 1 << 20)
                 system.drop_capabilities()
             os._exit(0)
@@ -110,14 +113,14 @@ def _open_ways(paths: list[str]) -> None:
             os.close(handle)
 
 
-def _cover(code: str, size: int) -> None:
+def _cover(code: str, size: int, read_only: bool = False) -> None:
     """Lay empty file systems over the shared directories; show the package in the first."""
     handle = os.open(code, os.O_PATH)
     for path in _SHARED:
         if path == "/tmp" or (os.path.isdir(path) and not os.path.islink(path)):
             system.mount_private_tmpfs(path, size)
     os.mkdir(_CODE, 0o755)
-    system.bind(f"/proc/self/fd/{handle}", _CODE, read_only=True)
+    system.bind(f"/proc/self/fd/{handle}", _CODE, read_only)
     os.close(handle)
 
 
@@ -128,18 +131,9 @@ def zygote_surroundings(code: str, size: int) -> str:
     """
     system.own_users()
     system.private_mounts()
-    _cover(code, size)
+    _cover(code, size, read_only=True)
     system.drop_capabilities()
     return _CODE
-
-
-def fork_first(isolation: Isolation) -> int:
-    """Fork as ``os.fork``; the child is the first process of its own namespaces."""
-    system.own_users(pids=True)
-    pid = os.fork()
-    if pid == 0 and isolation.hidden:
-        system.mount_proc()
-    return pid
 
 
 def run_surroundings(isolation: Isolation, scratch: str, name: str, size: int) -> str:

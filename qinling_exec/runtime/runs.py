@@ -1,123 +1,111 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The server's side of one run: its pipes, its time, its outcome."""
+"""The server's side of one run: its log, its time, its outcome."""
+
+from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import signal
-import socket
 import time
-from typing import Any, Callable, Dict, Optional
+from typing import Any, Callable
 
-from qinling_exec.runtime import child
+from qinling_exec.runtime import outcome
+from qinling_exec.runtime.slots import Channel, Slot
 
 TIMEOUT = "Function execution timeout"
 _READ = 65536
 _GATHER_SECONDS = 0.02
-_WITHOUT_RETURN = "The function ended its process (exit status %d) without returning."
+#: What is read at the end, when all writers are dead: more than a pipe can hold.
+_LAST_READS = 32
 
 
 class Run:
-    """One run, from the order to the zygote until its result.
+    """One run, from its beginning until its result.
 
-    :param request: the body of /execute.
+    :param order: the body of /execute.
     :param limits: ``log_size`` and ``result_size``, in bytes.
     :param on_log: takes what the run prints.
     """
 
-    def __init__(self, request: Dict[str, Any], limits: Dict[str, int],
+    def __init__(self, order: dict[str, Any], limits: dict[str, int],
                  on_log: Callable[[bytes], None]) -> None:
-        self.id = str(request["execution_id"])
-        self.supervisor: Optional[int] = None
-        self._request = request
+        self.id = str(order["execution_id"])
+        self._order = order
+        self._timeout = float(order["timeout"])
         self._limits = limits
         self._on_log = on_log
         self._loop = asyncio.get_running_loop()
-        self._began = time.monotonic()
-        self._why: Optional[str] = None
+        self._ended: asyncio.Future[None] = self._loop.create_future()
+        self._began = 0.0
+        self._why: str | None = None
+        self._slot: Slot | None = None
+        self._channel: Channel | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self._log_left = limits["log_size"]
         self._log_cut = False
         self._gathered = bytearray()
-        self._flush_handle: Optional[asyncio.TimerHandle] = None
+        self._flush_handle: asyncio.TimerHandle | None = None
         self._result = bytearray()
-        self._status: Optional[Dict[str, Any]] = None
-        self._open = 0
-        self._ended = self._loop.create_future()
-        self._control: Optional[socket.socket] = None
+        self._word: dict[str, Any] | None = None
 
-    def start(self, zygote: socket.socket) -> None:
-        """Order the run.
-
-        :raises OSError: the zygote is gone.
-        """
-        log, log_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        result, result_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        control, control_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        memory = os.memfd_create("request")
-        ends = [memory, log_end, result_end, control_end.fileno()]
-        try:
-            for end in (log_end, result_end):
-                os.set_blocking(end, True)
-            with open(memory, "wb", closefd=False) as file:
-                file.write(json.dumps(self._request).encode())
-            socket.send_fds(zygote, [b"{}"], ends)
-        except BaseException:
-            os.close(log)
-            os.close(result)
-            control.close()
-            raise
-        finally:
-            for end in ends[:3]:
-                os.close(end)
-            control_end.close()
-        control.setblocking(False)
-        self._control = control
-        self._watch(log, self._read_log)
-        self._watch(result, self._read_result)
-        self._open += 1
-        self._loop.add_reader(control, self._read_control)
-        timeout = float(self._request.get("timeout") or 5)
-        self._timer = self._loop.call_later(timeout, self.stop, "timeout")
+    def begin(self, slot: Slot) -> bool:
+        """Begin in a slot; False when that is of no use any more."""
+        self._channel = slot.begin(json.dumps(self._order).encode(), self._end)
+        if self._channel is None:
+            return False
+        self._slot = slot
+        self._began = time.monotonic()
+        self._loop.add_reader(self._channel.log, self._read_log)
+        self._loop.add_reader(self._channel.result, self._read_result)
+        self._timer = self._loop.call_later(self._timeout, self.stop, "timeout")
+        if self._why is not None:
+            slot.kill()
+        return True
 
     def stop(self, why: str) -> None:
         """End the run with everything that it started."""
-        if self._why is None and self._control is not None:
+        if self._why is None and not self._ended.done():
             self._why = why
-            with contextlib.suppress(OSError):
-                self._control.send(b"K")
+            if self._slot is not None:
+                self._slot.kill()
 
-    async def outcome(self) -> Dict[str, Any]:
-        """Wait for the end of the run and of all its processes; return its result."""
+    async def ended(self) -> None:
+        """Wait until the run and all its processes are gone."""
         await asyncio.shield(self._ended)
-        answer = self._judge()
-        if self._log_cut:
-            self._on_log(b"\n[The log was cut here: %d bytes are kept.]\n"
-                         % self._limits["log_size"])
+
+    def outcome(self) -> dict[str, Any]:
+        """Return the result of the run that has ended, without its log."""
+        answer = outcome.parse(bytes(self._result)) or self._judge()
         return {**answer, "log_truncated": self._log_cut}
 
-    def _watch(self, descriptor: int, read: Callable[[int], bool]) -> None:
-        self._open += 1
-
-        def on_readable() -> None:
-            if not read(descriptor):
-                self._loop.remove_reader(descriptor)
-                os.close(descriptor)
-                self._closed()
-
-        self._loop.add_reader(descriptor, on_readable)
-
-    def _closed(self) -> None:
-        self._open -= 1
-        if self._open == 0 and not self._ended.done():
-            self._timer.cancel()
-            self._flush()
+    def fail(self, text: str) -> None:
+        """End a run that could not begin."""
+        if not self._ended.done():
+            self._word = {"error": text}
             self._ended.set_result(None)
 
-    def _read_log(self, descriptor: int) -> bool:
-        data = _read(descriptor)
-        if data is None:
-            return True
+    def _end(self, word: dict[str, Any] | None) -> None:
+        """All processes of the run are gone, or (no word) nobody looks after them."""
+        assert self._channel is not None and self._timer is not None
+        self._timer.cancel()
+        self._word = word
+        for number, read in ((self._channel.log, self._read_log),
+                             (self._channel.result, self._read_result)):
+            for _ in range(_LAST_READS):
+                if not read():
+                    break
+            self._loop.remove_reader(number)
+        self._channel.close()
+        self._flush()
+        if self._log_cut:
+            self._on_log(b"\n[The log was cut here: its limit is %d bytes.]\n"
+                         % self._limits["log_size"])
+        self._ended.set_result(None)
+
+    def _read_log(self) -> bool:
+        assert self._channel is not None
+        data = self._read(self._channel.log)
         kept = data[: self._log_left]
         self._log_left -= len(kept)
         self._log_cut |= len(kept) < len(data)
@@ -134,80 +122,60 @@ class Run:
             self._on_log(bytes(self._gathered))
             self._gathered.clear()
 
-    def _read_result(self, descriptor: int) -> bool:
-        data = _read(descriptor)
-        if data is None:
-            return True
-        if len(self._result) <= self._limits["result_size"] + _READ:
+    def _read_result(self) -> bool:
+        assert self._channel is not None
+        data = self._read(self._channel.result)
+        # What is too long to be a report is thrown away, but read: its writer shall not hang.
+        if len(self._result) <= self._limits["result_size"] + 2 * outcome.ENVELOPE:
             self._result += data
         return bool(data)
 
-    def _read_control(self) -> None:
-        assert self._control is not None
+    def _read(self, number: int) -> bytes:
+        """Return what a pipe has right now, perhaps nothing; look no more after its end."""
         try:
-            message = self._control.recv(4096)
+            data = os.read(number, _READ)
         except BlockingIOError:
-            return
-        except OSError:
-            message = b""
-        if message.isdigit():
-            self.supervisor = int(message)
-        else:
-            if message:
-                self._status = json.loads(message)
-            self._loop.remove_reader(self._control)
-            self._control.close()
-            self._closed()
+            return b""
+        if not data:
+            self._loop.remove_reader(number)
+        return data
 
-    def _judge(self) -> Dict[str, Any]:
-        elapsed = round(time.monotonic() - self._began, 3)
-        answer = self._returned()
-        if answer is not None:
-            return answer
-        failed: Dict[str, Any] = {"success": False, "duration": elapsed}
+    def _judge(self) -> dict[str, Any]:
+        """Say how a run ended that reported nothing, or no whole report."""
+        elapsed = round(time.monotonic() - self._began, 3) if self._began else 0.0
+        reason, text = self._cause()
+        return {"output": text, "duration": elapsed, "success": False, "reason": reason}
+
+    def _cause(self) -> tuple[str, str]:
         if self._why == "timeout":
-            return {**failed, "output": TIMEOUT, "reason": "timeout"}
+            return "timeout", TIMEOUT
         if self._why is not None:
-            return {**failed, "output": "The run was cancelled.", "reason": "cancelled"}
-        if self._status is None:
-            return {**failed, "reason": "signal", "output":
-                    "The process that looks after the run was killed from inside the run."}
-        status = self._status["status"]
+            return "cancelled", "The run was cancelled."
+        if self._word is None:
+            return "signal", "The process that looks after the run was killed."
+        if "error" in self._word:
+            return "error", str(self._word["error"])
+        status = self._word["status"]
+        if status is None:
+            return "error", "The worker could not start a process for the run."
         if os.WIFSIGNALED(status):
-            number = os.WTERMSIG(status)
-            if number == signal.SIGKILL:
-                return {**failed, "output": child.RESOURCES, "reason": "memory"}
-            name = signal.Signals(number).name if number in list(signal.Signals) else str(number)
-            return {**failed, "reason": "signal",
-                    "output": "The function's process was killed by signal %s." % name}
+            return _killed(os.WTERMSIG(status))
         code = os.WEXITSTATUS(status)
+        if code == outcome.UNPREPARED:
+            return "error", "The worker could not prepare the surroundings of the run."
+        if code == outcome.CLOSED:
+            return "exit", "The function closed the channel on which its result is reported."
         if self._result:
-            return {**failed, "reason": "exit", "output":
-                    "The function wrote to the channel of its result, which is the service's own."}
-        return {**failed, "output": _WITHOUT_RETURN % code, "reason": "exit"}
-
-    def _returned(self) -> Optional[Dict[str, Any]]:
-        """Return what the run reported, None when it did not come to that."""
-        data = bytes(self._result)
-        head = len(child.MARK) + child.LENGTH.size
-        if not data.startswith(child.MARK) or len(data) < head:
-            return None
-        (size,) = child.LENGTH.unpack_from(data, len(child.MARK))
-        if len(data) != head + size:
-            return None
-        try:
-            answer = json.loads(data[head:])
-            return {"output": answer["output"], "duration": float(answer["duration"]),
-                    "success": answer["success"] is True, "reason": answer["reason"]}
-        except (ValueError, KeyError, TypeError, RecursionError):
-            return None
+            return "exit", ("The function wrote to the channel on which its result is reported,"
+                            " which is not its own.")
+        return "exit", f"The function ended its process with status {code} instead of returning."
 
 
-def _read(descriptor: int) -> Optional[bytes]:
-    """Return bytes of a pipe, empty at its end, None when there are none right now."""
+def _killed(number: int) -> tuple[str, str]:
+    if number == signal.SIGKILL:
+        return "memory", outcome.RESOURCES
     try:
-        return os.read(descriptor, _READ)
-    except BlockingIOError:
-        return None
-    except OSError:
-        return b""
+        name = signal.Signals(number).name
+    except ValueError:
+        name = str(number)
+    return "signal", f"The function's process was killed by signal {name}."

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The worker: an HTTP server that runs one function, as often as it is told to."""
 
+from __future__ import annotations
+
 import asyncio
 import contextlib
 import hmac
@@ -9,38 +11,41 @@ import logging
 import os
 import signal
 import time
-from typing import Any, Callable, Dict, Optional
+from functools import partial
+from typing import Any
 
-from qinling_exec.runtime import messages
+from qinling_exec.runtime import messages, spec
 from qinling_exec.runtime.function import Function
 from qinling_exec.runtime.isolation import Isolation
-from qinling_exec.runtime.messages import Refused, Request
+from qinling_exec.runtime.messages import Reader, Refused, Request
 from qinling_exec.runtime.runs import Run
 
 LOG = logging.getLogger("qinling_exec.runtime")
 STREAM = "application/vnd.qinling.run"
 _BODY = 64 * 1024 * 1024
+#: How much of a refused request's body is read for the sake of its reply.
+_SWALLOW = 128 * 1024 * 1024
 
 
 class Server:
     """Serves the worker protocol.
 
     :param secret: bearer secret of every request but /ping.
-    :param room: runs at the same time.
+    :param room: runs at the same time, unless /specialize says something else.
     """
 
     def __init__(self, secret: str, room: int, scratch: str, isolation: Isolation) -> None:
-        self._secret = secret
+        self._bearer = b"Bearer " + secret.encode()
         self._room = room
         self._isolation = isolation
         self._function = Function(scratch, isolation)
         self._specialising = False
-        self._runs: Dict[str, Run] = {}
+        self._runs: dict[str, Run] = {}
         self._idle_since = time.monotonic()
         self._stopping = asyncio.Event()
-        self._connections = 0
+        self._connections: set[asyncio.Task[None]] = set()
 
-    async def serve(self, listen: str, parent: Optional[int]) -> None:
+    async def serve(self, listen: str, parent: int | None) -> None:
         """Serve until SIGTERM, or until the parent closes its end of a pipe.
 
         :param listen: ``unix:/path`` or ``host:port``.
@@ -50,173 +55,178 @@ class Server:
         self._function.start()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
-        loop.add_signal_handler(signal.SIGCHLD, self._on_child)
-        if parent is not None:
-            loop.add_reader(parent, self._abandon)
-        if listen.startswith("unix:"):
-            server = await asyncio.start_unix_server(self._connected, listen[5:],
-                                                     limit=messages.LIMIT)
+        loop.add_signal_handler(signal.SIGCHLD, self._function.reap)
+        path = listen[5:] if listen.startswith("unix:") else None
+        if path is not None:
+            server = await loop.create_unix_server(self._protocol, path)
         else:
             host, _, port = listen.rpartition(":")
-            server = await asyncio.start_server(self._connected, host.strip("[]") or None,
-                                                int(port), limit=messages.LIMIT)
+            server = await loop.create_server(self._protocol, host.strip("[]") or None, int(port))
+        if parent is not None:
+            loop.add_reader(parent, self._abandon, path)
         LOG.info("listening on %s, isolation %s", listen, self._isolation.report())
         await self._stopping.wait()
         server.close()
         while self._runs:
             await asyncio.sleep(0.05)
-        self._function.close()
+        self._end(path)
 
-    def _abandon(self) -> None:
+    def _abandon(self, path: str | None) -> None:
         """The engine is dead: nobody waits for anything here."""
-        for run in list(self._runs.values()):
-            run.stop("cancelled")
-        self._function.close()
+        self._end(path)
         os._exit(0)
 
-    def _on_child(self) -> None:
-        self._function.reap({run.supervisor for run in self._runs.values()
-                             if run.supervisor is not None})
+    def _end(self, path: str | None) -> None:
+        self._function.close()
+        if path is not None:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+
+    def _protocol(self) -> asyncio.StreamReaderProtocol:
+        reader = Reader(limit=messages.LIMIT)
+        return asyncio.StreamReaderProtocol(reader, self._connected)
 
     async def _connected(self, reader: asyncio.StreamReader,
                          writer: asyncio.StreamWriter) -> None:
+        assert isinstance(reader, Reader)
         try:
-            while True:
-                try:
-                    request = await messages.read_request(reader)
-                    if request is None:
-                        return
-                    await self._answer(request, writer)
-                except Refused as error:
-                    messages.reply(writer, error.code, {"error": str(error)})
-                    if error.code in (400, 401, 413):
-                        await writer.drain()
-                        return  # the rest of the connection may be a body that nobody reads
+            while await self._serve_one(reader, writer):
                 await writer.drain()
         except (ConnectionError, asyncio.CancelledError):
             pass
         except Exception:
             LOG.exception("a request failed")
-            messages.reply(writer, 500, {"error": "The worker failed."})
+            messages.reply(writer, 500, {"error": "The worker failed."}, last=True)
         finally:
             writer.close()
 
+    async def _serve_one(self, reader: Reader, writer: asyncio.StreamWriter) -> bool:
+        """Serve one request; tell whether there may be another one."""
+        request = None
+        try:
+            request = await messages.read_request(reader, writer)
+            if request is None:
+                return False
+            await self._answer(request, writer)
+        except Refused as error:
+            last = request is None or request.unread
+            messages.reply(writer, error.code, {"error": str(error)}, last)
+            if last:
+                # Closed with its body unread, the client might never see the reply.
+                left = _SWALLOW
+                while left > 0 and (data := await asyncio.wait_for(reader.read(1 << 18), 5)):
+                    left -= len(data)
+                return False
+        return True
+
     async def _answer(self, request: Request, writer: asyncio.StreamWriter) -> None:
-        if request.path == "/ping" and request.method == "GET":
+        if request.path == "/ping":
             messages.reply(writer, 200, self._state())
             return
         given = request.headers.get("authorization", "").encode("latin-1")
-        if not hmac.compare_digest(given, b"Bearer " + self._secret.encode()):
+        if not hmac.compare_digest(given, self._bearer):
             raise Refused(401, "The secret is missing or wrong.")
-        if request.method != "POST":
-            raise Refused(405, "POST is wanted.")
         if request.path == "/specialize":
+            _check_method(request)
             await self._specialize(request)
             messages.reply(writer, 200, {"status": "ready"})
         elif request.path == "/execute":
+            _check_method(request)
             await self._execute(request, writer)
         elif request.path.startswith("/cancel/"):
+            _check_method(request)
             await request.body(_BODY)
             await self._cancel(request.path[len("/cancel/"):])
             messages.reply(writer, 200, {"status": "cancelled"})
         else:
             raise Refused(404, "There is nothing at this path.")
 
-    def _state(self) -> Dict[str, Any]:
-        spec = self._function.spec
+    def _state(self) -> dict[str, Any]:
+        given = self._function.spec
         idle = 0.0 if self._runs else time.monotonic() - self._idle_since
         return {
-            "status": "ready" if self._function.ready else "generic",
-            "function_id": spec.get("function_id"),
-            "function_version": spec.get("function_version"),
+            "status": "generic" if given is None else "ready",
+            "function_id": given.function_id if given else None,
+            "function_version": given.function_version if given else None,
             "room": self._room, "running": len(self._runs), "idle_seconds": round(idle, 3),
             "isolation": self._isolation.report(), "pid": os.getpid(),
         }
 
     async def _specialize(self, request: Request) -> None:
+        given = spec.read(request.headers.get("x-worker-spec", ""), self._room)
         if self._specialising:
             raise Refused(409, "This worker has a function already.")
         self._specialising = True
         try:
-            spec = json.loads(request.headers.get("x-worker-spec", ""))
-            await self._function.specialize(spec, request.stream())
-        except ValueError as error:
-            self._specialising = False
-            raise Refused(400, "X-Worker-Spec is not valid: %s" % error) from error
+            await self._function.specialize(given, request.stream())
         except BaseException:
             self._specialising = False
             raise
-        self._room = int(spec.get("room") or self._room)
+        self._room = given.room
         self._idle_since = time.monotonic()
+        LOG.info("ready for function %s version %s", given.function_id, given.function_version)
 
     async def _execute(self, request: Request, writer: asyncio.StreamWriter) -> None:
-        try:
-            order = json.loads(await request.body(_BODY))
-            execution_id = str(order["execution_id"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise Refused(400, "The body is no order for a run.") from error
-        self._check(order, execution_id)
-        streamed = STREAM in request.headers.get("accept", "")
+        order = _order(await request.body(_BODY))
+        given = self._check(order)
+        stream = None
         log = bytearray()
-        on_log: Callable[[bytes], None] = log.extend
-        if streamed:
-            messages.begin_stream(writer, STREAM)
-
-            def on_log(data: bytes) -> None:
-                messages.send_frame(writer, b"L", data)
-
-        run = Run(order, self._function.limits, on_log)
-        self._runs[execution_id] = run
+        if STREAM in request.headers.get("accept", ""):
+            stream = messages.Stream(writer, STREAM)
+        run = Run(order, given.limits, partial(stream.send, b"L") if stream else log.extend)
+        self._runs[run.id] = run
+        # The caller holds the lease of this run: without it the run must not go on.
+        request.reader.on_gone = partial(run.stop, "cancelled")
         try:
-            result = await self._finish(run, request.reader)
+            await self._function.run(run)
         finally:
-            del self._runs[execution_id]
+            request.reader.on_gone = None
+            del self._runs[run.id]
             self._idle_since = time.monotonic()
-        if streamed:
-            messages.send_frame(writer, b"R", json.dumps(result).encode())
-            messages.end_stream(writer)
+        result = run.outcome()
+        if result["reason"] not in (None, "exception"):
+            LOG.info("%s: execution %s ended: %s", order.get("request_id"), run.id,
+                     result["reason"])
+        if stream:
+            stream.send(b"R", json.dumps(result).encode(), last=True)
         else:
             messages.reply(writer, 200, {**result, "logs": log.decode("utf-8", "replace")})
 
-    def _check(self, order: Dict[str, Any], execution_id: str) -> None:
-        spec = self._function.spec
+    def _check(self, order: dict[str, Any]) -> spec.Spec:
+        given = self._function.spec
         if self._stopping.is_set():
             raise Refused(503, "This worker is about to end.")
-        if not self._function.ready:
+        if given is None:
             raise Refused(409, "This worker has no function yet.")
-        for name in ("function_id", "function_version"):
-            if order.get(name) != spec.get(name):
-                raise Refused(409, "This worker runs another function.")
-        if execution_id in self._runs:
+        if (order.get("function_id"), order.get("function_version")) != (
+                given.function_id, given.function_version):
+            raise Refused(409, "This worker runs another function.")
+        if order["execution_id"] in self._runs:
             raise Refused(409, "The execution is running here already.")
         if len(self._runs) >= self._room:
             raise Refused(429, "There is no room for another run.")
-
-    async def _finish(self, run: Run, reader: asyncio.StreamReader) -> Dict[str, Any]:
-        """Bring a run to its end; it is ended when the client goes away."""
-        await self._function.order(run)
-        outcome = asyncio.ensure_future(run.outcome())
-        gone = asyncio.ensure_future(_closed(reader))
-        try:
-            await asyncio.wait({outcome, gone}, return_when=asyncio.FIRST_COMPLETED)
-            if not outcome.done():
-                run.stop("cancelled")
-            return await outcome
-        finally:
-            gone.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await gone
+        return given
 
     async def _cancel(self, execution_id: str) -> None:
         run = self._runs.get(execution_id)
         if run is None:
             raise Refused(404, "The execution is not running here.")
         run.stop("cancelled")
-        await run.outcome()
+        await run.ended()
 
 
-async def _closed(reader: asyncio.StreamReader) -> None:
-    """Return when the client has closed its side: it sends nothing while a run goes on."""
-    while not reader.at_eof():
-        if await reader.read(1):
-            return
+def _check_method(request: Request) -> None:
+    if request.method != "POST":
+        raise Refused(405, "POST is wanted.")
+
+
+def _order(body: bytes) -> dict[str, Any]:
+    try:
+        order = json.loads(body)
+        order["execution_id"] = str(order["execution_id"])
+        order["timeout"] = float(order["timeout"])
+        if 0 < order["timeout"] < 1e7:
+            return dict(order)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        pass
+    raise Refused(400, "The body is no order for a run: execution_id and timeout are wanted.")

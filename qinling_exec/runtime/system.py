@@ -14,7 +14,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 1, 4, 36, 38
 _NEWNS, _NEWIPC, _NEWUSER, _NEWPID = 0x00020000, 0x08000000, 0x10000000, 0x20000000
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REMOUNT = 1, 2, 4, 8, 32
-_MS_BIND, _MS_REC, _MS_PRIVATE = 4096, 16384, 1 << 18
+_MS_NOATIME, _MS_NODIRATIME, _MS_BIND, _MS_REC, _MS_PRIVATE = 1024, 2048, 4096, 16384, 1 << 18
 
 
 def _check(result: int, what: str) -> None:
@@ -74,7 +74,10 @@ def bind(source: str, target: str, read_only: bool = False) -> None:
     """Show a directory at a second place."""
     mount(source, target, "", _MS_BIND | _MS_REC)
     if read_only:
-        mount("none", target, "", _MS_REMOUNT | _MS_BIND | _MS_RDONLY | _MS_NOSUID | _MS_NODEV)
+        # What the file system was mounted with may not be taken off in a user namespace.
+        kept = os.statvfs(target).f_flag & (_MS_NOEXEC | _MS_NOATIME | _MS_NODIRATIME)
+        mount("none", target, "", kept | _MS_REMOUNT | _MS_BIND | _MS_RDONLY | _MS_NOSUID
+              | _MS_NODEV)
 
 
 def mount_proc() -> None:

@@ -158,6 +158,7 @@ def test_queued_runs_survive_a_kill(start_service: Start, caller_of: Callers) ->
     api = caller_of(first)
     function = api.function(SLEEPER, timeout="60")
     made = [api.run(function, {"seconds": seconds}, sync=False)["id"] for seconds in (50, 0, 0)]
+    assert processes.wait_for(lambda: api.show(made[0])["attempts"] == 1, 10)
     first.kill()
     api = caller_of(start_service(settings=settings))
     # The first one was running: it is retried or an error, and then the others run.

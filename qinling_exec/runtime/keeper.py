@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The process that looks after runs, one after the other: makes each, and ends all of it.
+
+Where there are namespaces it is the first process of its own, so that a run can neither see nor
+hurt anything outside, nor the keeper; elsewhere it adopts the orphans of its runs and finds what
+is to be killed in /proc.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import select
+import signal
+import socket
+import traceback
+
+from qinling_exec.runtime import child, isolation, outcome, system
+
+_NAMES = tuple(getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_"))
+
+
+class Keeper:
+    """Serves one slot of the server.
+
+    :param control: brings the descriptors of each run, then perhaps ``K``, which ends it; takes
+        this process's id first, and the exit status of each run.
+    """
+
+    def __init__(self, control: socket.socket, work: child.Work) -> None:
+        self._control = control
+        self._work = work
+        self._own = work.isolation.namespaces
+
+    def serve(self) -> None:
+        """Look after runs until the server goes away; never returns."""
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        if not self._own:
+            system.adopt_orphans()
+        system.set_dumpable(False)
+        before = _limits()
+        while True:
+            message, descriptors, _, _ = socket.recv_fds(self._control, 64, 4,
+                                                         socket.MSG_CMSG_CLOEXEC)
+            if not message:
+                return
+            if not descriptors:
+                continue  # K for a run that has just ended
+            status = self._look_after(descriptors)
+            # A run may set limits of this process; the next one gets a new keeper then.
+            last = _limits() != before
+            with contextlib.suppress(OSError):
+                self._control.send(json.dumps({"status": status, "last": last}).encode())
+            if last:
+                return
+
+    def _look_after(self, descriptors: list[int]) -> int | None:
+        try:
+            pid = os.fork()
+        except OSError:
+            pid = -1
+        if pid == 0:
+            try:
+                self._control.close()
+                child.main(self._work, descriptors)
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(outcome.UNPREPARED)
+        for descriptor in descriptors:
+            os.close(descriptor)
+        if pid == -1:
+            return None
+        handle = os.pidfd_open(pid)
+        poll = select.poll()
+        poll.register(self._control, select.POLLIN)
+        poll.register(handle, select.POLLIN)
+        while handle not in {number for number, _ in poll.poll()}:
+            self._control.recv(64)  # K, or nothing at all: the server is gone
+            system.kill(pid)
+            poll.unregister(self._control)
+        os.close(handle)
+        return self._end(pid)
+
+    def _end(self, pid: int) -> int:
+        """Bury a run that has ended, with everything that it left; return its status."""
+        if self._own:
+            status = os.waitpid(pid, 0)[1]
+            system.kill_namespace()
+            return status
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(pid, signal.SIGKILL)  # before the id is free for others
+        status = os.waitpid(pid, 0)[1]
+        system.kill_descendants()
+        isolation.remove(os.path.join(self._work.scratch, f"run-{pid}"))
+        return status
+
+
+def _limits() -> list[tuple[int, int]]:
+    return [resource.getrlimit(name) for name in _NAMES]
