@@ -18,6 +18,8 @@ from qinling_exec import exceptions
 
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+#: Seconds without a byte after which what is in ``tmp`` belongs to a process that was killed.
+_ABANDONED = 3600
 
 
 class Incoming(Protocol):
@@ -126,11 +128,17 @@ class FileStore:
     def __init__(self, directory: str) -> None:
         self._directory = pathlib.Path(directory)
         self._temporary = self._directory / "tmp"
+        self._swept = False
 
     def receive(self) -> _IncomingFile:
         """Begin to take a package in."""
         with _room():
-            self._temporary.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._directory.parent.mkdir(parents=True, exist_ok=True)
+            self._directory.mkdir(mode=0o700, exist_ok=True)
+            self._temporary.mkdir(mode=0o700, exist_ok=True)
+        if not self._swept:
+            self._swept = True
+            self.sweep_temporary(_ABANDONED)
         return _IncomingFile(self._temporary)
 
     def keep(self, incoming: Incoming) -> None:
@@ -139,9 +147,9 @@ class FileStore:
         incoming.sync()
         path = self._path(incoming.sha256)
         with _room():
-            path.parent.mkdir(mode=0o700, exist_ok=True)
-            os.replace(incoming.path, path)
+            _move(incoming.path, path)
             _sync_directory(path.parent)
+            _sync_directory(self._directory)
         incoming.path = None
         incoming.discard()
 
@@ -183,6 +191,18 @@ def _room() -> Iterator[None]:
         if error.errno in _FULL:
             raise exceptions.InsufficientStorage() from error
         raise
+
+
+def _move(source: pathlib.Path, target: pathlib.Path) -> None:
+    """Rename into a folder that is made when it is not there."""
+    for last in (False, False, True):
+        target.parent.mkdir(mode=0o700, exist_ok=True)
+        try:
+            os.replace(source, target)
+            return
+        except FileNotFoundError:  # another process has just removed the empty folder
+            if last:
+                raise
 
 
 def _sync_directory(path: pathlib.Path) -> None:
