@@ -7,6 +7,7 @@ A dictionary with the one key ``file`` stands for the opened file.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 
@@ -27,15 +28,11 @@ def _plain(value):
 
 
 def _call(client, manager, method, args, kwargs):
-    opened = {}
-    for name, value in kwargs.items():
-        if isinstance(value, dict) and set(value) == {"file"}:
-            opened[name] = open(value["file"], "rb")
-    try:
-        return _plain(getattr(getattr(client, manager), method)(*args, **{**kwargs, **opened}))
-    finally:
-        for file in opened.values():
-            file.close()
+    with contextlib.ExitStack() as files:
+        for name, value in kwargs.items():
+            if isinstance(value, dict) and set(value) == {"file"}:
+                kwargs[name] = files.enter_context(open(value["file"], "rb"))
+        return _plain(getattr(getattr(client, manager), method)(*args, **kwargs))
 
 
 def main() -> None:

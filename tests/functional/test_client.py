@@ -85,7 +85,8 @@ def runtime(client: Client) -> str:
 @pytest.fixture
 def package(tmp_path: Path) -> dict[str, str]:
     """A file as the driver of the client opens it."""
-    code = "def main(name='World', **kwargs):\n    print('for', name)\n    return 'Hello, ' + name\n"
+    code = ("def main(name='World', **kwargs):\n    print('for', name)\n"
+            "    return 'Hello, ' + name\n")
     path = tmp_path / "hello.zip"
     path.write_bytes(make_zip({"main.py": code}))
     return {"file": str(path)}

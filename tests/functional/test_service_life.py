@@ -24,7 +24,7 @@ Start = Callable[..., Running]
 Callers = Callable[..., Api]
 
 
-def test_ready_line_means_that_a_function_can_run(start_service: Start, caller_of: Callers) -> None:
+def test_ready_line_means_that_functions_run(start_service: Start, caller_of: Callers) -> None:
     service = start_service()
     assert service.url == f"http://127.0.0.1:{service.port}"
     assert len(READY.findall(service.log)) == 1
@@ -111,16 +111,23 @@ def test_started_again_it_has_everything(start_service: Start, caller_of: Caller
     made = api.run(function, {"seconds": 0})
     paths = ["/v1/runtimes", "/v1/functions", f"/v1/functions/{function}/versions",
              "/v1/aliases", "/v1/executions"]
-    before = [api.ok("GET", path) for path in paths]
+    before = [_lasting(api.ok("GET", path)) for path in paths]
     package = api.request("GET", f"/v1/functions/{function}?download=true").content
     assert first.stop() == 0
     api = caller_of(start_service())
-    assert [api.ok("GET", path) for path in paths] == before
+    assert [_lasting(api.ok("GET", path)) for path in paths] == before
     assert api.log(made["id"]) == b"begun\n"
     assert api.request("GET", f"/v1/functions/{function}?download=true").content == package
     assert api.ok("GET", f"/v1/functions/{function}/workers") == {"workers": []}
     assert output(api.ok("POST", "/v1/executions", 201, json={
         "function_alias": "live", "input": '{"seconds": 0}'})) == "slept"
+
+
+def _lasting(listed: dict[str, Any]) -> dict[str, Any]:
+    """Return a list without when the runtimes' pools were made, which is at each start."""
+    for runtime in listed.get("runtimes", []):
+        runtime.pop("updated_at")
+    return listed
 
 
 def test_killed_with_runs_going_on(start_service: Start, caller_of: Callers) -> None:
@@ -157,15 +164,14 @@ def test_queued_runs_survive_a_kill(start_service: Start, caller_of: Callers) ->
     first = start_service(settings=settings)
     api = caller_of(first)
     function = api.function(SLEEPER, timeout="60")
-    made = [api.run(function, {"seconds": seconds}, sync=False)["id"] for seconds in (50, 0, 0)]
+    made = [api.run(function, {"seconds": seconds}, sync=False)["id"] for seconds in (4, 0, 0)]
     assert processes.wait_for(lambda: api.show(made[0])["attempts"] == 1, 10)
     first.kill()
     api = caller_of(start_service(settings=settings))
     # The first one was running: it is retried or an error, and then the others run.
-    if api.ended(made[0], 40)["status"] != "error":
-        pytest.fail("it slept on after its service was killed")
+    first_row = api.ended(made[0], 30)
+    assert first_row["status"] == "error" or first_row["attempts"] == 2
     assert [api.ended(one, 20)["status"] for one in made[1:]] == ["success", "success"]
-    api.ok("DELETE", f"/v1/executions/{made[0]}", 204)
 
 
 def test_workers_killed(start_service: Start, caller_of: Callers) -> None:
