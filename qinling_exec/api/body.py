@@ -60,7 +60,7 @@ def _check_address(environ: dict[str, Any]) -> None:
     """Refuse a path or query that is no text: Pecan and WebOb trip over it."""
     try:
         environ.get("PATH_INFO", "").encode("latin-1").decode("utf-8")
-        unquote_to_bytes(environ.get("QUERY_STRING", "").replace("+", " ")).decode("utf-8")
+        unquote_to_bytes(environ.get("QUERY_STRING", "").encode("latin-1")).decode("utf-8")
     except UnicodeError as error:
         raise exceptions.InputError("The path or the query is not UTF-8.") from error
 

@@ -32,6 +32,7 @@ def main() -> int:
         return 2
     logging.basicConfig(level=logging.INFO, stream=sys.stderr,
                         format="%(asctime)s worker[%(process)d] %(levelname)s %(message)s")
+    os.umask(0o022)  # runs may belong to another user, who must see the package
     scratch = options.scratch or tempfile.mkdtemp(prefix="qinling-worker-")
     what = isolation.probe(os.getpid())
     asyncio.run(_serve(secret, options, scratch, what))
