@@ -10,7 +10,7 @@ import pecan
 from qinling_exec.api import argspecs
 from qinling_exec.api.body import BodyGuard
 from qinling_exec.api.faults import Faults
-from qinling_exec.api.forms import Forms
+from qinling_exec.api.forms import FIELDS_SIZE, Forms
 from qinling_exec.api.identity import authenticated
 from qinling_exec.api.middleware import Options, RequestId
 from qinling_exec.api.root import RootController
@@ -27,7 +27,8 @@ def build(service: Service) -> Any:
     application = Forms(application, service.store, package_limit=limits.package_size)
     application = BodyGuard(application, limit=limits.json_body, depth=limits.json_depth)
     application = authenticated(application, service.conf)
-    application = Faults(Options(application))
+    application = Faults(Options(application),
+                         body_limit=max(limits.json_body, limits.package_size + FIELDS_SIZE))
     return RequestId(application)
 
 

@@ -5,16 +5,22 @@ from __future__ import annotations
 
 import io
 import json
+import math
+import re
 from collections.abc import Callable, Iterable
+from itertools import accumulate
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from qinling_exec import exceptions
+from qinling_exec.api import stream
 
 #: Forms are read by the operations that take them.
 FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
 _JSON = ("application/json", "text/json", "text/javascript", "application/javascript")
-_CHUNK = 64 * 1024
+_STRING = re.compile(r'"[^"]*"?')
+_NO_BRACKET = re.compile(r"[^][{}]+")
+_STEPS = {"[": 1, "{": 1, "]": -1, "}": -1}
 
 
 class BodyGuard:
@@ -39,7 +45,7 @@ class BodyGuard:
                 "Content-Encoding is not supported: send the body as it is."
             )
         if kind not in FORMS:
-            body = read(environ, self._limit)
+            body = b"".join(stream.of(environ, self._limit).pieces(self._limit))
             if body:
                 self._check(environ, kind, body)
             environ["wsgi.input"] = io.BytesIO(body)
@@ -70,45 +76,6 @@ def content_type(environ: dict[str, Any]) -> str:
     return str(environ.get("CONTENT_TYPE") or "").partition(";")[0].strip().lower()
 
 
-def read(environ: dict[str, Any], limit: int) -> bytes:
-    """Return a request's body, which may come in chunks.
-
-    :raises qinling_exec.exceptions.TooLarge: it is longer than ``limit`` bytes.
-    :raises qinling_exec.exceptions.InputError: it ended early.
-    """
-    length = content_length(environ)
-    if length is not None and length > limit:
-        raise _too_large(limit)
-    if length is None and not environ.get("wsgi.input_terminated"):
-        return b""
-    parts, size = [], 0
-    while size <= limit:
-        wanted = _CHUNK if length is None else min(_CHUNK, length - size)
-        try:
-            part = environ["wsgi.input"].read(wanted) if wanted else b""
-        except (ValueError, OSError) as error:  # broken chunks, or the client is gone
-            raise exceptions.InputError("The request body can't be read.") from error
-        if not part:
-            break
-        parts.append(part)
-        size += len(part)
-    if size > limit:
-        raise _too_large(limit)
-    if length is not None and size < length:
-        raise exceptions.InputError("The request body ended before its announced length.")
-    return b"".join(parts)
-
-
-def content_length(environ: dict[str, Any]) -> int | None:
-    """Return the announced length, None when there is none."""
-    text = environ.get("CONTENT_LENGTH")
-    if not text:
-        return None if environ.get("HTTP_TRANSFER_ENCODING") else 0
-    if not text.isascii() or not text.isdigit():
-        raise exceptions.InputError("Content-Length must be a number.")
-    return int(text)
-
-
 def parse(body: bytes, most: int) -> Any:
     """Return what JSON says.
 
@@ -123,7 +90,8 @@ def parse(body: bytes, most: int) -> Any:
     if depth(text) > most:
         raise exceptions.InputError(f"The request body is nested deeper than {most} levels.")
     try:
-        return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+        return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant,
+                          parse_float=_finite)
     except exceptions.InputError:
         raise
     except (ValueError, RecursionError) as error:
@@ -131,27 +99,15 @@ def parse(body: bytes, most: int) -> Any:
 
 
 def depth(text: str) -> int:
-    """Return how deep brackets are nested in a text, outside of JSON strings."""
+    """Return how deep brackets are nested in a text, outside of JSON strings.
+
+    Without recursion, and with a loop over brackets only: bodies may be long.
+    """
     if text.count("[") + text.count("{") < 4:
         return 3
-    deepest = level = 0
-    inside = escaped = False
-    for character in text:
-        if inside:
-            if escaped:
-                escaped = False
-            elif character == "\\":
-                escaped = True
-            elif character == '"':
-                inside = False
-        elif character == '"':
-            inside = True
-        elif character in "[{":
-            level += 1
-            deepest = max(deepest, level)
-        elif character in "]}":
-            level -= 1
-    return deepest
+    bare = text.replace("\\\\", "").replace('\\"', "")
+    brackets = _NO_BRACKET.sub("", _STRING.sub("", bare))
+    return max(accumulate(map(_STEPS.__getitem__, brackets)), default=0)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -169,5 +125,8 @@ def _no_constant(name: str) -> Any:
     raise exceptions.InputError(f"{name} is not a JSON number.")
 
 
-def _too_large(limit: int) -> exceptions.TooLarge:
-    return exceptions.TooLarge(f"The request body may have {limit} bytes at the most.")
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise exceptions.InputError(f"The number {text[:100]} is too large.")
+    return number

@@ -11,12 +11,13 @@ from typing import Any
 from webob import Request
 
 from qinling_exec import exceptions
+from qinling_exec.api.stream import BodyStream
 
 LOG = logging.getLogger(__name__)
 
 _REASONS = {
     400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found",
-    405: "Method Not Allowed", 406: "Not Acceptable", 409: "Conflict",
+    405: "Method Not Allowed", 406: "Not Acceptable", 409: "Conflict", 411: "Length Required",
     413: "Content Too Large", 415: "Unsupported Media Type", 416: "Range Not Satisfiable",
     500: "Internal Server Error", 503: "Service Unavailable", 507: "Insufficient Storage",
 }
@@ -37,16 +38,29 @@ _KEPT = {"allow", "retry-after", "www-authenticate", "content-range", "accept-ra
 
 
 class Faults:
-    """Outermost but for the request id: makes errors of all kinds alike."""
+    """Outermost but for the request id: makes errors of all kinds alike.
 
-    def __init__(self, application: Callable[..., Iterable[bytes]]) -> None:
+    :param body_limit: bytes of any body. One over its own, smaller limit is read to its end, so
+        that a client that is still sending gets the reply.
+    """
+
+    def __init__(self, application: Callable[..., Iterable[bytes]], body_limit: int) -> None:
         self._application = application
+        self._body_limit = body_limit
 
     def __call__(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
         """Handle a request (PEP 3333)."""
-        request = Request(environ)
         try:
-            response = request.call_application(self._application, catch_exc_info=False)
+            body = BodyStream(environ, self._body_limit)
+        except exceptions.ServiceError as error:
+            return _answer(environ, start, error.code, str(error), [])
+        reply = self._reply(environ, start)
+        body.drain()
+        return reply
+
+    def _reply(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        try:
+            response = Request(environ).call_application(self._application, catch_exc_info=False)
         except exceptions.ServiceError as error:
             return _answer(environ, start, error.code, str(error), list(error.headers.items()))
         except Exception:

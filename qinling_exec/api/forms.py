@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
@@ -14,12 +14,14 @@ import multipart
 
 from qinling_exec import exceptions
 from qinling_exec.api import body as bodies
+from qinling_exec.api import stream
 from qinling_exec.catalogue.packages import Incoming, PackageStore
 
 _TAKES_FORMS = re.compile(r"/v1/functions(/[^/]+)?/?\Z")
-_CHUNK = 64 * 1024
 _FIELDS = 32
 _FIELD_SIZE = 64 * 1024
+#: Bytes of a form beside its package.
+FIELDS_SIZE = _FIELDS * _FIELD_SIZE
 
 
 @dataclass(frozen=True)
@@ -73,66 +75,70 @@ class Forms:
 
     def _read_multipart(self, environ: dict[str, Any]) -> Form:
         """Parse a multipart form while it comes in."""
-        limit = self._package_limit + _FIELDS * _FIELD_SIZE
-        length = bodies.content_length(environ)
-        if length is not None and length > limit:
-            raise self._too_large()
+        limit = self._package_limit + FIELDS_SIZE
         _, options = multipart.parse_options_header(environ["CONTENT_TYPE"])
-        fields: dict[str, Any] = {}
-        package: Incoming | None = None
+        parts = _Parts(self._store, self._package_limit)
         try:
-            parser = multipart.PushMultipartParser(options.get("boundary", ""),
-                                                   max_segment_count=_FIELDS)
-            segment, value = None, bytearray()
-            for event in _events(parser, environ["wsgi.input"], length, limit):
-                if isinstance(event, multipart.MultipartSegment):
-                    segment, value = event, bytearray()
-                    if _is_package(segment):
-                        if package is not None:
-                            raise exceptions.InputError("Only one package can be sent.")
-                        package = self._store.receive()
-                elif segment is None:
-                    continue
-                elif event is None:
-                    if not _is_package(segment):
-                        _add(fields, segment.name, bytes(value))
-                elif _is_package(segment):
-                    assert package is not None
-                    package.write(bytes(event))
-                    if package.size > self._package_limit:
-                        raise self._too_large()
-                else:
-                    value += event
-                    if len(value) > _FIELD_SIZE:
-                        raise exceptions.InputError(
-                            f"The form field {segment.name[:100]!r} is too long."
-                        )
+            with multipart.PushMultipartParser(options.get("boundary", ""),
+                                               max_segment_count=_FIELDS) as parser:
+                for data in stream.of(environ, limit).pieces(limit):
+                    for event in parser.parse(data):
+                        parts.take(event)
         except multipart.MultipartError as error:
-            if package is not None:
-                package.discard()
+            parts.discard()
             raise exceptions.InputError(f"The form is not valid: {error}.") from error
         except BaseException:
-            if package is not None:
-                package.discard()
+            parts.discard()
             raise
-        return Form(fields, package)
-
-    def _too_large(self) -> exceptions.TooLarge:
-        return exceptions.TooLarge(f"A package may have {self._package_limit} bytes at the most.")
+        return Form(parts.fields, parts.package)
 
 
-def _events(parser: Any, stream: Any, length: int | None, limit: int) -> Iterator[Any]:
-    """Yield what the parser finds, reading no more than the request has."""
-    size = 0
-    while not parser.closed:
-        wanted = _CHUNK if length is None else min(_CHUNK, length - size)
-        data = stream.read(wanted) if wanted else b""
-        size += len(data)
-        if size > limit:
-            raise exceptions.TooLarge(f"The request body may have {limit} bytes at the most.")
-        yield from parser.parse(data)  # an end that comes too early raises here
-    if length is not None and size < length:
-        stream.read(min(_CHUNK, length - size))
+class _Parts:
+    """Collects the parts of a form: texts in memory, the package in the store.
+
+    :param most: bytes of a package.
+    """
+
+    def __init__(self, store: PackageStore, most: int) -> None:
+        self._store = store
+        self._most = most
+        self._name = ""
+        self._text: bytearray | None = None
+        self.fields: dict[str, Any] = {}
+        self.package: Incoming | None = None
+
+    def take(self, event: Any) -> None:
+        """Take what the parser found: the head of a part, some of its content, or its end."""
+        if isinstance(event, multipart.MultipartSegment):
+            self._begin(event)
+        elif event is None:
+            if self._text is not None:
+                _add(self.fields, self._name, bytes(self._text))
+        elif self._text is not None:
+            self._text += event
+            if len(self._text) > _FIELD_SIZE:
+                raise exceptions.InputError(
+                    f'The form field "{self._name[:100]}" may have {_FIELD_SIZE} bytes at the'
+                    " most."
+                )
+        else:
+            assert self.package is not None
+            if self.package.size + len(event) > self._most:
+                raise exceptions.TooLarge(f"A package may have {self._most} bytes at the most.")
+            self.package.write(bytes(event))
+
+    def discard(self) -> None:
+        """Leave nothing of the package."""
+        if self.package is not None:
+            self.package.discard()
+
+    def _begin(self, segment: Any) -> None:
+        self._name = segment.name
+        self._text = None if _is_package(segment) else bytearray()
+        if self._text is None:
+            if self.package is not None:
+                raise exceptions.InputError("Only one package can be sent.")
+            self.package = self._store.receive()
 
 
 def _is_package(segment: Any) -> bool:
@@ -152,6 +158,8 @@ def _is_package(segment: Any) -> bool:
 
 
 def _add(fields: dict[str, Any], name: str, value: bytes) -> None:
+    if b"\0" in value:
+        raise exceptions.InputError(f'The form field "{name[:100]}" has a NUL character.')
     if name in fields:
         raise exceptions.InputError(f'The form field "{name[:100]}" was sent twice.')
     try:
@@ -161,7 +169,8 @@ def _add(fields: dict[str, Any], name: str, value: bytes) -> None:
 
 
 def _read_urlencoded(environ: dict[str, Any]) -> dict[str, Any]:
-    data = bodies.read(environ, _FIELDS * _FIELD_SIZE)
+    limit = FIELDS_SIZE
+    data = b"".join(stream.of(environ, limit).pieces(limit))
     try:
         pairs = parse_qsl(data.decode("ascii"), keep_blank_values=True, errors="strict",
                           max_num_fields=_FIELDS)

@@ -67,7 +67,7 @@ def _forget() -> None:
     """Undo what the zygote, or a module that it imported, fixed for its own process."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     if "tempfile" in sys.modules:
-        sys.modules["tempfile"].tempdir = None
+        sys.modules["tempfile"].tempdir = None  # type: ignore[attr-defined]
     if "numpy.random" in sys.modules:  # else all runs would draw the same numbers
         sys.modules["numpy.random"].seed()
 

@@ -24,11 +24,12 @@ class Entry:
     def __init__(self, name: str) -> None:
         module_name, _, function_name = name.rpartition(".")
         module = importlib.import_module(module_name)
-        self._function = getattr(module, function_name, None)
-        if not callable(self._function):
+        function = getattr(module, function_name, None)
+        if not callable(function):
             raise NoEntry(f"The package's entry is {name}, but its module {module_name} has no"
                           f" function {function_name}.")
-        self._context = _takes_context(self._function)
+        self._function: Callable[..., Any] = function
+        self._context = _takes_context(function)
 
     def call(self, request: dict[str, Any]) -> Any:
         """Call the function with a run's input."""

@@ -16,7 +16,6 @@ import sys
 from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import asdict
-from typing import Any
 
 from qinling_exec.runtime import package, system
 from qinling_exec.runtime.isolation import Isolation

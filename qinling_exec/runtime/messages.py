@@ -36,7 +36,7 @@ class Reader(asyncio.StreamReader):
         super().feed_eof()
         self._gone()
 
-    def set_exception(self, exc: BaseException) -> None:
+    def set_exception(self, exc: Exception) -> None:
         """Take note of a broken connection."""
         super().set_exception(exc)
         self._gone()

@@ -122,7 +122,7 @@ def _open_streams() -> None:
         os.dup2(null, number)
     os.close(null)
     for name, number in (("stdout", 1), ("stderr", 2)):
-        stream = io.TextIOWrapper(io.FileIO(number, "w", closefd=False), "utf-8",  # type: ignore
+        stream = io.TextIOWrapper(io.FileIO(number, "w", closefd=False), "utf-8",
                                   "backslashreplace", write_through=True)
         setattr(sys, name, stream)
         setattr(sys, f"__{name}__", stream)

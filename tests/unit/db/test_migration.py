@@ -3,6 +3,7 @@
 
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+
 from qinling_exec.db import migration, models
 from qinling_exec.db.engine import Database
 
