@@ -151,11 +151,12 @@ def run_clients(service: Service, function: str, clients: int, each: int) -> Non
 def fill(path: pathlib.Path, function: str, rows: int) -> None:
     """Add ended executions to the database of a stopped service."""
     database = sqlite3.connect(path)
-    columns = ("id, project_id, function_id, function_version, status, sync, created_at, attempts")
+    columns = "id, project_id, function_id, function_version, status, sync, created_at, attempts"
     database.executemany(
         f"INSERT INTO executions ({columns}) VALUES (?, 'default', ?, 0, 'success', 1, ?, 1)",
         ((str(uuid.UUID(int=number)), function,
-          f"2025-{number % 12 + 1:02}-{number % 28 + 1:02} 10:00:{number % 60:02}.{number % 10**6:06}")
+          f"2025-{number % 12 + 1:02}-{number % 28 + 1:02} 10:00:{number % 60:02}"
+          f".{number % 10**6:06}")
          for number in range(rows)),
     )
     database.commit()
@@ -166,7 +167,8 @@ def list_pages(service: Service, function: str) -> None:
     """Measure pages of 100 and print rows."""
     connection = http.client.HTTPConnection("127.0.0.1", service.port)
     for name, query in (("oldest first", ""), ("newest first", "&sort=created_at:desc"),
-                        ("by status", "&status=success"), ("by function", f"&function_id={function}")):
+                        ("by status", "&status=success"),
+                        ("by function", f"&function_id={function}")):
         times = []
         for _ in range(50):
             began = time.perf_counter()
@@ -198,7 +200,8 @@ def main() -> None:
         print("clients   p50 ms   p99 ms      /s   CPU ms each (whole tree)")
         for clients, each in ((1, options.each), (8, options.each // 4), (32, options.each // 10)):
             run_clients(service, function, clients, each)
-        print("memory: %.0f MiB the service, %.0f MiB with its workers" % service.memory_mib())
+        alone, tree = service.memory_mib()
+        print(f"memory: {alone:.0f} MiB the service, {tree:.0f} MiB with its workers")
         service.stop()
         fill(directory / "data" / "qinling_exec.sqlite", function, options.rows)
         service = Service(directory)
