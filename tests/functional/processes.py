@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -64,7 +65,8 @@ def alive(keys: Iterable[Key]) -> dict[Key, str]:
 def kill(keys: Iterable[Key]) -> None:
     """Kill processes by their id, if they are still the same ones."""
     for pid, _ in alive(keys):
-        os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # one that went with another
+            os.kill(pid, signal.SIGKILL)
 
 
 def wait_for(condition: Callable[[], object], seconds: float) -> object:

@@ -176,9 +176,11 @@ def main(mark, **kwargs):
     found = {"modules": list(seen), "environment": os.environ.get("MARK"),
              "here": os.listdir("."), "secret": sorted(
                  name for name in os.environ if "SECRET" in name or name.startswith("OS_"))}
-    for place in ("/tmp", "/var/tmp", "/dev/shm", tempfile.gettempdir(), "."):
-        path = os.path.join(place, "left-by-a-run")
-        found[place] = os.path.exists(path)
+    places = {"tmp": "/tmp", "var": "/var/tmp", "shm": "/dev/shm", "here": ".",
+              "temporary": tempfile.gettempdir()}
+    for name, place in places.items():
+        path = os.path.join(place, "left-by-%s" % name)
+        found["left in " + name] = os.path.exists(path)
         try:
             with open(path, "w") as file:
                 file.write(mark)
@@ -194,6 +196,8 @@ def main(mark, **kwargs):
     assert clean["modules"] == []
     assert clean["environment"] is None
     assert clean["secret"] == []
+    assert {name: value for name, value in clean.items() if name.startswith("left in")} == {
+        f"left in {name}": False for name in ("tmp", "var", "shm", "here", "temporary")}
     for mark in ("two", "three"):
         assert output(api.run(function, {"mark": mark})) == clean
 
