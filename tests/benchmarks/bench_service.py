@@ -112,7 +112,8 @@ def create_function(connection: http.client.HTTPConnection, directory: pathlib.P
     (runtime,) = call(connection, "GET", "/v1/runtimes")["runtimes"]
     boundary = uuid.uuid4().hex
     parts = b"".join(
-        f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
+        (f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n'
+         f"{value}\r\n").encode()
         for name, value in (("runtime_id", runtime["id"]), ("code", '{"source": "package"}'))
     )
     parts += (f'--{boundary}\r\nContent-Disposition: form-data; name="package";'
