@@ -18,6 +18,7 @@ from qinling_exec.api import stream
 #: Forms are read by the operations that take them.
 FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
 _JSON = ("application/json", "text/json", "text/javascript", "application/javascript")
+_CHARSET = re.compile(r";\s*charset\s*=\s*\"?([^\";\s]*)", re.I)
 _STRING = re.compile(r'"[^"]*"?')
 _NO_BRACKET = re.compile(r"[^][{}]+")
 _STEPS = {"[": 1, "{": 1, "]": -1, "}": -1}
@@ -56,6 +57,10 @@ class BodyGuard:
     def _check(self, environ: dict[str, Any], kind: str, body: bytes) -> None:
         if kind not in _JSON:
             raise exceptions.UnsupportedMediaType(f"Unknown mimetype: {kind or 'text/plain'}")
+        charset = _CHARSET.search(environ["CONTENT_TYPE"])
+        if charset and charset[1].lower() not in ("utf-8", "utf8", "us-ascii"):
+            raise exceptions.UnsupportedMediaType("JSON must be sent in UTF-8.")
+        environ["CONTENT_TYPE"] = "application/json"
         value = parse(body, self._depth)
         if not isinstance(value, dict):
             raise exceptions.InputError("The request body must be a JSON object.")
