@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pecan's signatures are remembered, and the same as without that."""
+
+import pecan.core
+import pecan.rest
+import pytest
+from pecan import util
+
+from qinling_exec.api import argspecs
+from qinling_exec.api.executions import ExecutionsController
+from qinling_exec.api.functions import FunctionsController
+from qinling_exec.api.versions import VersionsController
+
+
+@pytest.fixture
+def installed(monkeypatch):
+    for module in (pecan.core, pecan.rest, util):
+        if hasattr(module, "getargspec"):
+            monkeypatch.setattr(module, "getargspec", argspecs._original)
+    argspecs.install()
+
+
+def controllers():
+    for kind in (ExecutionsController, FunctionsController, VersionsController):
+        for name in ("post", "get", "get_all", "put", "delete", "scale_up", "detach"):
+            if hasattr(kind, name):
+                yield getattr(kind, name)
+
+
+@pytest.mark.parametrize("method", list(controllers()), ids=lambda method: method.__qualname__)
+def test_a_remembered_signature_is_the_true_one(installed, method):
+    assert pecan.core.getargspec(method) == argspecs._original(method)
+
+
+def test_a_signature_is_worked_out_once(installed, monkeypatch):
+    seen = []
+
+    def counted(method):
+        seen.append(method)
+        return original(method)
+
+    original = argspecs._original
+    monkeypatch.setattr(argspecs, "_original", counted)
+
+    def fresh(self, one):
+        """Stand for a controller's method."""
+
+    for _ in range(7):
+        pecan.core.getargspec(fresh)
+    assert seen == [fresh]

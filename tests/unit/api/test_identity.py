@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who is let in, and as whom."""
+
+import pytest
+
+from qinling_exec import exceptions
+from qinling_exec.api import identity
+
+
+def ask(application, **environ):
+    environ = {"REQUEST_METHOD": "GET", "PATH_INFO": "/v1/executions", "SERVER_NAME": "x",
+               "SERVER_PORT": "1", "wsgi.url_scheme": "http", **environ}
+    statuses = []
+    list(application(environ, lambda status, headers, *rest: statuses.append(status)))
+    return statuses, environ.get("qinling_exec.context")
+
+
+def inner(environ, start):
+    start("200 OK", [])
+    return [b""]
+
+
+@pytest.fixture
+def noauth(conf):
+    conf.set_override("auth_strategy", "noauth")
+    return conf
+
+
+def test_without_headers_the_caller_is_administrator_of_default(noauth):
+    _, context = ask(identity.authenticated(inner, noauth), REMOTE_ADDR="127.0.0.1")
+    assert (context.project, context.sees_all) == ("default", True)
+
+
+def test_headers_are_believed(noauth):
+    _, context = ask(identity.authenticated(inner, noauth), REMOTE_ADDR="::1",
+                     HTTP_X_PROJECT_ID="p", HTTP_X_ROLES="member,reader")
+    assert (context.project, context.sees_all) == ("p", False)
+
+
+@pytest.mark.parametrize("address", ["10.0.0.1", "192.168.1.1", "fe80::1", "nonsense"])
+def test_callers_of_other_machines_are_refused(noauth, address):
+    with pytest.raises(exceptions.NotAllowed):
+        ask(identity.authenticated(inner, noauth), REMOTE_ADDR=address)
+
+
+def test_callers_of_other_machines_can_be_let_in_on_purpose(noauth):
+    noauth.set_override("insecure_noauth_everywhere", True, "api")
+    statuses, _ = ask(identity.authenticated(inner, noauth), REMOTE_ADDR="10.0.0.1")
+    assert statuses == ["200 OK"]
