@@ -7,7 +7,7 @@ import re
 
 from qinling_exec import exceptions
 
-_ONE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})\Z")
+_ONE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})\Z")
 
 
 def parse(header: str | None, size: int) -> tuple[int, int] | None:
