@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
 
 import pytest
 
@@ -163,6 +165,24 @@ def test_context(api: Api) -> None:
     assert output(api.run(api.function("def main(a):\n    return a\n"), {"a": 1})) == 1
 
 
+@pytest.fixture
+def namespaces() -> None:
+    """Skip a test where the machine lets nobody have namespaces of their own."""
+    command = ["unshare", "--user", "--map-root-user", "--mount", "--ipc", "true"]
+    if shutil.which("unshare") is None or subprocess.run(command, check=False).returncode:
+        pytest.skip("THIS MACHINE ALLOWS NO NAMESPACES: runs can't be kept apart wholly here")
+
+
+@pytest.mark.usefixtures("namespaces")
+def test_runs_are_kept_apart_where_the_machine_lets_them(service: Running) -> None:
+    reports = re.findall(r"isolation (\{.*\})", service.log)
+    assert reports
+    for report in reports:
+        for name in ("private_tmp", "private_ipc", "process_limit"):
+            assert f"'{name}': True" in report
+
+
+@pytest.mark.usefixtures("namespaces")
 def test_one_run_sees_nothing_of_another(api: Api) -> None:
     code = '''
 import json
