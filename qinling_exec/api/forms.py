@@ -174,8 +174,12 @@ def _read_urlencoded(environ: dict[str, Any]) -> dict[str, Any]:
     try:
         pairs = parse_qsl(data.decode("ascii"), keep_blank_values=True, errors="strict",
                           max_num_fields=_FIELDS)
+    except UnicodeError as error:
+        raise exceptions.InputError("The form is not UTF-8.") from error
     except ValueError as error:
-        raise exceptions.InputError("The form is not valid.") from error
+        raise exceptions.InputError(
+            f"The form is not valid: it may have {_FIELDS} fields at the most."
+        ) from error
     fields: dict[str, Any] = {}
     for name, value in pairs:
         _add(fields, name, value.encode())
