@@ -102,7 +102,8 @@ def test_logging_set_up_on_import_reaches_the_log_of_the_run(fresh: Worker) -> N
 def test_descriptor_opened_on_import_stays_open(fresh: Worker) -> None:
     fresh.specialize({"main.py": "import os\nfile = open(os.path.dirname(__file__) + '/data')\n"
                       "def main(): return file.read()", "data": "content"})
-    assert [fresh.run()["output"] for _ in range(2)][0] == "content"
+    first, _ = (fresh.run()["output"] for _ in range(2))
+    assert first == "content"
 
 
 def test_data_of_the_package_is_beside_it_and_read_only(fresh: Worker) -> None:
