@@ -34,6 +34,7 @@ _TEXTS = {
     416: "The requested range is not in the log.",
     503: "The service is not available right now. Try again later.",
 }
+_LONGEST = 1000
 _KEPT = {"allow", "retry-after", "www-authenticate", "content-range", "accept-ranges"}
 
 
@@ -87,6 +88,8 @@ def _internal(environ: dict[str, Any]) -> str:
 def _answer(environ: dict[str, Any], start: Callable[..., Any], code: int, text: str,
             headers: list[tuple[str, str]]) -> list[bytes]:
     """Answer in Qinling's shape; some operations always had the bare one."""
+    if len(text) > _LONGEST:  # it repeats what was sent
+        text = f"{text[:_LONGEST // 2]} … {text[-_LONGEST // 2:]}"
     fault: dict[str, Any] = {"faultstring": text}
     if not environ.get("qinling_exec.bare_fault"):
         fault = {"faultcode": "Client" if code < 500 else "Server", **fault, "debuginfo": None}

@@ -3,16 +3,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from oslo_config import cfg
 
 from qinling_exec import exceptions
+from qinling_exec.api import body as bodies
 from qinling_exec.api.types import base
 from qinling_exec.catalogue.functions import IMAGE, PACKAGE
 
+_CODE_DEPTH = 10
 _UNITS = {"cpu": "millicpu", "memory": "bytes", "timeout": "seconds"}
 _COMMON = {"name", "description", "code", "entry", "cpu", "memory_size", "timeout"}
 #: The known client sends what it has of ``code`` as fields of their own when it updates.
@@ -134,8 +135,8 @@ def _code(value: Any) -> dict[str, Any]:
     """Return ``code``, which forms carry as JSON text."""
     if isinstance(value, str):
         try:
-            value = json.loads(value)
-        except (ValueError, RecursionError) as error:
+            value = bodies.parse(value.encode("utf-8", "surrogatepass"), _CODE_DEPTH)
+        except exceptions.InputError as error:
             raise _wrong_code("It is not valid JSON.") from error
     if not isinstance(value, dict):
         raise _wrong_code('A JSON object such as {"source": "package"} is required.')

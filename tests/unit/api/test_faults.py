@@ -134,6 +134,14 @@ def test_text_that_is_odd_stays_json():
     assert reply.text == '"\ud800\0\n</html> ✓'
 
 
+def test_long_texts_are_cut():
+    sent = "Value: '" + "x" * 10_000_000 + "'. Too long."
+    text = through(Target(error=exceptions.InputError(sent))).text
+    assert text.startswith("Value: 'xxx")
+    assert text.endswith("xxx'. Too long.")
+    assert len(text) < 1100
+
+
 def test_what_nobody_read_is_read_away():
     """Else the server would take the rest for the next request, or the client miss the reply."""
     class Refuses(Target):
