@@ -28,6 +28,8 @@ LOG = logging.getLogger("qinling_exec.runtime")
 _LOAD_SECONDS = 30.0
 #: Runs that are made before they are needed.
 _READY = 2
+#: Slots that may turn out dead before a run is given up that did not begin in any.
+_TRIES = 8
 
 
 class Function:
@@ -83,27 +85,25 @@ class Function:
 
     async def run(self, run: Run) -> None:
         """Bring a run to its end."""
-        slot = await self._begin(run)
-        if slot is None:
-            run.fail("The worker could not start a process for the run.")
-            return
-        self._busy.add(slot)
-        try:
-            await run.ended()
-        finally:
-            self._busy.discard(slot)
+        for _ in range(_TRIES):
+            if not self._idle:
+                await self._add_slot()
+            if self._idle:
+                slot = self._idle.popleft()
+                self._busy.add(slot)
+                try:
+                    if await run.run(slot):
+                        return
+                finally:
+                    self._give_back(slot)
+        run.fail("The worker could not start a process for the run.")
+
+    def _give_back(self, slot: Slot) -> None:
+        self._busy.discard(slot)
+        if slot.alive:
             self._idle.append(slot)
             # Later: the answer goes first.
             asyncio.get_running_loop().call_soon(slot.prepare)
-
-    async def _begin(self, run: Run) -> Slot | None:
-        for _ in range(3):
-            while self._idle:
-                slot = self._idle.popleft()
-                if run.begin(slot):
-                    return slot
-            await self._add_slot()
-        return None
 
     async def _add_slot(self) -> None:
         """Have one more keeper, from a new zygote when the last one died."""

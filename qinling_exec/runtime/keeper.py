@@ -42,8 +42,7 @@ class Keeper:
         system.set_dumpable(False)
         before = _limits()
         while True:
-            message, descriptors, _, _ = socket.recv_fds(self._control, 64, 4,
-                                                         socket.MSG_CMSG_CLOEXEC)
+            message, descriptors = system.receive(self._control, 4)
             if not message:
                 return
             if not descriptors:

@@ -37,6 +37,7 @@ class Run:
         self._on_log = on_log
         self._loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[None] = self._loop.create_future()
+        self._over: asyncio.Future[bool] | None = None
         self._began = 0.0
         self._why: str | None = None
         self._slot: Slot | None = None
@@ -49,19 +50,20 @@ class Run:
         self._result = bytearray()
         self._word: dict[str, Any] | None = None
 
-    def begin(self, slot: Slot) -> bool:
-        """Begin in a slot; False when that is of no use any more."""
+    async def run(self, slot: Slot) -> bool:
+        """Begin in a slot and wait for the end; False when it could not begin there."""
         self._channel = slot.begin(json.dumps(self._order).encode(), self._end)
         if self._channel is None:
             return False
         self._slot = slot
+        self._over = self._loop.create_future()
         self._began = time.monotonic()
         self._loop.add_reader(self._channel.log, self._read_log)
         self._loop.add_reader(self._channel.result, self._read_result)
         self._timer = self._loop.call_later(self._timeout, self.stop, "timeout")
         if self._why is not None:
             slot.kill()
-        return True
+        return await asyncio.shield(self._over)
 
     def stop(self, why: str) -> None:
         """End the run with everything that it started."""
@@ -76,20 +78,24 @@ class Run:
 
     def outcome(self) -> dict[str, Any]:
         """Return the result of the run that has ended, without its log."""
-        answer = outcome.parse(bytes(self._result)) or self._judge()
-        return {**answer, "log_truncated": self._log_cut}
+        answer = None
+        if self._word is not None and self._word.get("status") == 0:
+            # Whoever was killed or crashed has not returned, whatever is in the pipe.
+            answer = outcome.parse(bytes(self._result))
+        return {**(answer or self._judge()), "log_truncated": self._log_cut}
 
     def fail(self, text: str) -> None:
         """End a run that could not begin."""
-        if not self._ended.done():
-            self._word = {"error": text}
-            self._ended.set_result(None)
+        self._word = {"error": text}
+        self._ended.set_result(None)
 
     def _end(self, word: dict[str, Any] | None) -> None:
         """All processes of the run are gone, or (no word) nobody looks after them."""
-        assert self._channel is not None and self._timer is not None
+        assert self._channel is not None and self._timer is not None and self._over is not None
         self._timer.cancel()
         self._word = word
+        self._slot = None
+        begun = word is not None or not self._channel.withdraw()
         for number, read in ((self._channel.log, self._read_log),
                              (self._channel.result, self._read_result)):
             for _ in range(_LAST_READS):
@@ -97,6 +103,10 @@ class Run:
                     break
             self._loop.remove_reader(number)
         self._channel.close()
+        over = begun or self._why is not None
+        self._over.set_result(over)
+        if not over:
+            return
         self._flush()
         if self._log_cut:
             self._on_log(b"\n[The log was cut here: its limit is %d bytes.]\n"

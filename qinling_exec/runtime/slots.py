@@ -22,26 +22,39 @@ class Channel:
     def __init__(self) -> None:
         self.log, log_end = os.pipe()
         self.result, result_end = os.pipe()
-        begin_end, self._begin = os.pipe()
+        self._begin_end, self._begin = os.pipe()
         self._order = os.memfd_create("order")
         for number in (self.log, self.result):
             os.set_blocking(number, False)
         #: What the run gets; closed here as soon as it was sent.
-        self.ends = [self._order, log_end, result_end, begin_end]
+        self.ends = [self._order, log_end, result_end, self._begin_end]
 
     def begin(self, order: bytes) -> None:
-        """Let the run begin. :raises OSError: it has ended already."""
+        """Let the run begin."""
         os.pwrite(self._order, order, 0)
         os.write(self._begin, b"B")
 
     def sent(self) -> None:
         """Close what only the run needs."""
-        for number in self.ends[1:]:
+        for number in self.ends[1:3]:
             os.close(number)
+
+    def withdraw(self) -> bool:
+        """Take the order back; False when the run has begun.
+
+        Either the run gets the one byte in the pipe or this does.
+        """
+        other = os.open(f"/proc/self/fd/{self._begin_end}", os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            return bool(os.read(other, 1))
+        except BlockingIOError:
+            return False
+        finally:
+            os.close(other)
 
     def close(self) -> None:
         """Close everything."""
-        for number in (self.log, self.result, self._begin, self._order):
+        for number in (self.log, self.result, self._begin, self._begin_end, self._order):
             os.close(number)
 
 
@@ -97,11 +110,7 @@ class Slot:
         channel = self._channel
         if not self.alive or channel is None:
             return None
-        try:
-            channel.begin(order)
-        except OSError:
-            self._lose()
-            return None
+        channel.begin(order)
         self._channel = None
         self._on_end = on_end
         return channel

@@ -7,7 +7,9 @@ import contextlib
 import ctypes
 import os
 import signal
+import socket
 import time
+from array import array
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -185,6 +187,19 @@ def kill_strays(known: set[int]) -> None:
             for child in descendants(pid):
                 kill(child)
             kill(pid)
+
+
+def receive(source: socket.socket, most: int) -> tuple[bytes, list[int]]:
+    """Return a message and its descriptors, which programs that are executed do not get.
+
+    ``socket.recv_fds`` forgets its flags in some versions of Python.
+    """
+    numbers = array("i")
+    message, extra, _, _ = source.recvmsg(65536, socket.CMSG_LEN(most * numbers.itemsize),
+                                          socket.MSG_CMSG_CLOEXEC)
+    for _, _, data in extra:
+        numbers.frombytes(data[: len(data) - len(data) % numbers.itemsize])
+    return message, list(numbers)
 
 
 def virtual_size() -> int:

@@ -65,8 +65,7 @@ class Zygote:
         signal.signal(signal.SIGCHLD, self._reap)
         self._control.send(b"ready")
         while True:
-            message, descriptors, _, _ = socket.recv_fds(self._control, _MESSAGE, 1,
-                                                         socket.MSG_CMSG_CLOEXEC)
+            message, descriptors = system.receive(self._control, 1)
             if not message:
                 os._exit(0)
             # Held back: a keeper that ends at once must be known when it is reaped.

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -43,3 +44,29 @@ def fresh() -> Iterator[Worker]:
         yield worker
     finally:
         worker.stop()
+
+
+#: Makes a world in which no namespace can be had and no other user, as in a container.
+CONFINED = ("unshare", "--user", "--map-root-user", "sh", "-c",
+            'echo 0 > /proc/sys/user/max_user_namespaces && exec "$@"', "sh")
+
+
+@pytest.fixture(scope="module")
+def confined() -> Iterator[Worker]:
+    """As ``worker``, where the kernel offers nothing to keep runs apart."""
+    if subprocess.run([*CONFINED, "true"], capture_output=True).returncode:
+        pytest.skip("there are no user namespaces here to begin with")
+    worker = Worker(wrap=CONFINED)
+    try:
+        assert worker.ping()["isolation"]["private_tmp"] is False
+        worker.specialize(PROGRAM)
+        yield worker
+    finally:
+        worker.stop()
+
+
+@pytest.fixture(params=["worker", "confined"])
+def either(request: pytest.FixtureRequest) -> Worker:
+    """A worker that runs any program, with and without namespaces."""
+    worker: Worker = request.getfixturevalue(request.param)
+    return worker

@@ -194,3 +194,19 @@ def test_timeout_of_what_ignores_signals_and_never_yields(worker: Worker) -> Non
 def test_stdin_is_empty(worker: Worker) -> None:
     assert run(worker, "result = sys.stdin.read()")["output"] == ""
     assert run(worker, "input()")["output"].startswith("EOFError")
+
+
+def test_crash_after_a_forged_report(worker: Worker) -> None:
+    answer = run(worker, """
+        import struct
+        data = json.dumps({"output": 1, "duration": 1, "success": True, "reason": None}).encode()
+        for name in os.listdir('/proc/self/fd'):
+            if int(name) > 2:
+                try:
+                    os.write(int(name), b'\\x00qinling-result\\x00' + struct.pack('>Q', len(data))
+                             + data)
+                except OSError:
+                    pass
+        os.kill(os.getpid(), signal.SIGSEGV)
+        """)
+    assert (answer["success"], answer["reason"]) == (False, "signal")

@@ -133,21 +133,20 @@ class Worker:
                 "function_version": 0, "input": given, "timeout": timeout, "request_id": "req-1",
                 **more}
 
-    def open(self, given: Any = None, connection: Connection | None = None, **more: Any
-             ) -> http.client.HTTPResponse:
-        """Start a streamed run."""
+    def begin(self, given: Any = None, connection: Connection | None = None, **more: Any
+              ) -> Connection:
+        """Start a streamed run, without waiting for any answer."""
         connection = connection or Connection(self.path)
         connection.request("POST", "/execute", json.dumps(self.order(given, **more)),
                            {"Authorization": f"Bearer {SECRET}", "Accept": STREAM})
-        response = connection.getresponse()
-        response.connection = connection  # type: ignore[attr-defined]
-        return response
+        return connection
 
     def run(self, given: Any = None, connection: Connection | None = None,
             **more: Any) -> Answer:
         """Run to the end, streamed; close the connection unless it was given."""
-        response = self.open(given, connection, **more)
+        used = self.begin(given, connection, **more)
         try:
+            response = used.getresponse()
             assert response.status == 200, response.read()
             answer = Answer()
             for kind, payload in frames(response):
@@ -160,8 +159,7 @@ class Worker:
             return answer
         finally:
             if connection is None:
-                response.connection.close()  # type: ignore[attr-defined]
-                response.close()
+                used.close()
 
     def background(self, given: Any = None, **more: Any) -> tuple[threading.Thread, Answer]:
         """Run in a thread; the answer is filled when it has ended."""
