@@ -90,7 +90,7 @@ class Functions:
         now = utcnow()
         row = {**values, "id": models.new_id(), "project_id": context.project,
                "created_at": now, "updated_at": now if package else None}
-        with self._database.writer() as connection:
+        with self._storage.undone_on_failure(package), self._database.writer() as connection:
             if values.get("runtime_id"):
                 self._check_runtime(connection, context, values["runtime_id"])
             if package is not None:
@@ -131,7 +131,7 @@ class Functions:
             # The unchanged md5sum is refused before the package is looked at, as Qinling does.
             self._check_code(before, values.get("code", {}), package)
             self._storage.check(package, values.get("code", {}).get("md5sum"))
-        with self._database.writer() as connection:
+        with self._storage.undone_on_failure(package), self._database.writer() as connection:
             before = find(connection, context, function_id)
             heavy = package is not None or not set(values) <= _LIGHT
             code = values.pop("code", {})

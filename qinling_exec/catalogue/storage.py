@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import BinaryIO
 
 import sqlalchemy as sa
@@ -58,6 +60,18 @@ class Storage:
         self.store.keep(package)
         return sha256
 
+    @contextlib.contextmanager
+    def undone_on_failure(self, package: Incoming | None) -> Iterator[None]:
+        """Take a package out again when the transaction inside, which kept it, fails."""
+        sha256 = package.sha256 if package is not None else None
+        try:
+            yield
+        except BaseException:
+            # A failure of the clean-up must not hide what failed first.
+            with contextlib.suppress(Exception):
+                self.release(sha256)
+            raise
+
     def open(self, sha256: str, missing: str) -> BinaryIO:
         """Open a package. :raises qinling_exec.exceptions.NotFound: with the text given."""
         try:
@@ -77,8 +91,10 @@ class Storage:
             row = connection.execute(
                 sa.select(_table.c.sha256).where(_table.c.sha256 == sha256).with_for_update()
             ).first()
-            if row is None or connection.execute(sa.select(used)).scalar():
+            if connection.execute(sa.select(used)).scalar():
                 return
+            if row is None:  # of a transaction that failed: the file is there without a row
+                connection.execute(sa.insert(_table), {"sha256": sha256, "md5": "", "size": 0})
             connection.execute(sa.delete(_table).where(_table.c.sha256 == sha256))
             # Before the commit, while the row keeps others out. A crash in between leaves a row
             # without a file; storing the package again writes the file again.
