@@ -64,8 +64,10 @@ class FunctionsController(rest.RestController):
         return paging.shown("functions", part, lambda item: types.shown(item, listed=True))
 
     @expose_plain()
-    def put(self, id: str, **_query: Any) -> Any:
+    def put(self, id: str | None = None, **_query: Any) -> Any:
         """Change a function or its package."""
+        if id is None:
+            raise exceptions.InputError('Missing argument: "id"')
         self._check("function:update")
         form = _form()
         values = self._fields.of_change(form.fields)
