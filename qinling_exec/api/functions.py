@@ -9,7 +9,7 @@ import pecan
 from pecan import rest
 from wsme import types as wtypes
 
-from qinling_exec import policy
+from qinling_exec import exceptions, policy
 from qinling_exec.api import downloads, filters, paging
 from qinling_exec.api.exposure import answer, caller, expose, expose_plain
 from qinling_exec.api.forms import Form
