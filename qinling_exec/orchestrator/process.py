@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import itertools
 import logging
 import os
@@ -16,6 +17,8 @@ import tempfile
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Iterator
+from typing import IO
 
 from oslo_config import cfg
 
@@ -31,6 +34,7 @@ from qinling_exec.orchestrator.workers import READY, Worker
 
 LOG = logging.getLogger(__name__)
 _STOP_SECONDS = 5.0
+_PREFIX, _LOCK = "qx-", "lock"
 #: What a Unix socket's path may have, with its final NUL left out.
 _LONGEST_PATH = 107
 
@@ -42,6 +46,7 @@ class _Process:
         self.directory = directory
         self.address = f"unix:{directory}/sock"
         self.secret = secrets.token_urlsafe(32)
+        self._ending = threading.Lock()
         package = str(pathlib.Path(qinling_exec.__file__).parents[1])
         directory.mkdir(mode=0o711)
         theirs, self._ours = os.pipe2(os.O_CLOEXEC)
@@ -63,11 +68,16 @@ class _Process:
     def alive(self) -> bool:
         return self.process.poll() is None
 
+    def let_go(self) -> None:
+        """Tell the worker to end with everything in it, now."""
+        with self._ending:
+            if self._ours >= 0:
+                os.close(self._ours)
+                self._ours = -1
+
     def end(self) -> None:
         """End the worker with everything in it, and remove its directory."""
-        with contextlib.suppress(OSError):
-            os.close(self._ours)
-        self._ours = -1
+        self.let_go()
         try:
             self.process.wait(_STOP_SECONDS)
         except subprocess.TimeoutExpired:
@@ -84,14 +94,13 @@ class ProcessOrchestrator:
     def __init__(self, conf: cfg.ConfigOpts) -> None:
         self._size: int = conf.process.pool_size
         self._start_seconds: float = conf.engine.start_timeout
-        given = conf.process.run_directory
-        self._directory = pathlib.Path(tempfile.mkdtemp(prefix="qx-", dir=given))
-        self._directory.chmod(0o711)
-        if len(str(self._directory)) + 20 > _LONGEST_PATH:
-            raise OrchestratorError(f"[process] run_directory: {self._directory} is too long for"
-                                    " Unix sockets.")
+        self._directory, self._mine = _make_directory(
+            pathlib.Path(conf.process.run_directory or tempfile.gettempdir()))
+        self._closed = False
         self._numbers = itertools.count()
         self._lock = threading.Lock()
+        self._started = threading.Condition(self._lock)
+        self._starting = 0
         self._pools: dict[str, list[_Process]] = {}
         self._taken: dict[str, tuple[str, _Process]] = {}
         self._filling: dict[str, threading.Lock] = defaultdict(threading.Lock)
@@ -129,10 +138,10 @@ class ProcessOrchestrator:
             process = next((item for item in pool if item.alive), None)
             if process is not None:
                 pool.remove(process)
+                self._taken[name] = (runtime_id, process)
         if process is None:
-            process = self._start()
-        with self._lock:
-            self._taken[name] = (runtime_id, process)
+            with self._start() as process, self._lock:
+                self._taken[name] = (runtime_id, process)
         threading.Thread(target=self._refill, args=(runtime_id,), daemon=True).start()
         return WorkerAddress(name, process.address, process.secret)
 
@@ -152,13 +161,19 @@ class ProcessOrchestrator:
     def close(self) -> None:
         """End all workers."""
         with self._lock:
+            self._closed = True
+            self._started.wait_for(lambda: not self._starting)
             processes = [process for _, process in self._taken.values()]
             processes += itertools.chain.from_iterable(self._pools.values())
             self._taken.clear()
             self._pools.clear()
         for process in processes:
+            process.let_go()
+        for process in processes:
             process.end()
-        shutil.rmtree(self._directory, ignore_errors=True)
+        if not self._mine.closed:
+            shutil.rmtree(self._directory, ignore_errors=True)
+            self._mine.close()
 
     def _refill(self, runtime_id: str) -> None:
         """Fill a pool in the background; whoever needs a worker of it is told what fails."""
@@ -182,22 +197,36 @@ class ProcessOrchestrator:
                     process.end()
                 if missing < 1:
                     return
-                process = self._start()
-                with self._lock:
-                    kept = self._pools.get(runtime_id)
-                    if kept is not None:
-                        kept.append(process)
-                if kept is None:  # the pool was deleted meanwhile
-                    process.end()
+                with self._start() as process:
+                    with self._lock:
+                        kept = self._pools.get(runtime_id)
+                        if kept is not None:
+                            kept.append(process)
+                    if kept is None:  # the pool was deleted meanwhile
+                        process.end()
 
-    def _start(self) -> _Process:
+    @contextlib.contextmanager
+    def _start(self) -> Iterator[_Process]:
+        """Start a worker; :meth:`close` waits until its taker knows where it belongs."""
+        with self._lock:
+            if self._closed:
+                raise OrchestratorError("The service is about to end.")
+            self._starting += 1
+        try:
+            yield self._start_one()
+        finally:
+            with self._lock:
+                self._starting -= 1
+                self._started.notify_all()
+
+    def _start_one(self) -> _Process:
         """Start a worker and wait until it answers."""
         try:
             process = _Process(self._directory / str(next(self._numbers)))
         except OSError as error:
             raise OrchestratorError(f"A worker process can't be started: {error}.") from error
         until = time.monotonic() + self._start_seconds
-        while time.monotonic() < until and process.alive:
+        while time.monotonic() < until and process.alive and not self._closed:
             try:
                 state = self._wire.ping(_as_worker(process))
             except (WorkerUnreachable, WorkerRefused):
@@ -215,6 +244,29 @@ class ProcessOrchestrator:
             self._warned = True
             LOG.warning("This machine does not let functions be kept apart by: %s. Run trusted"
                         " functions only.", ", ".join(missing))
+
+
+def _make_directory(parent: pathlib.Path) -> tuple[pathlib.Path, IO[str]]:
+    """Make a directory for this process alone, and remove those of processes that were killed.
+
+    :returns: the directory and a file that is locked as long as this process lives.
+    """
+    parent = parent.absolute()
+    if len(f"{parent}/{_PREFIX}12345678/1234567/sock") > _LONGEST_PATH:
+        raise OrchestratorError(f"[process] run_directory: the path {parent} is too long for Unix"
+                                " sockets; choose a shorter one.")
+    parent.mkdir(parents=True, exist_ok=True)
+    for old in parent.glob(f"{_PREFIX}*/{_LOCK}"):
+        with contextlib.suppress(OSError), old.open() as file:
+            if old.stat().st_uid == os.geteuid():
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(old.parent, ignore_errors=True)
+    directory = pathlib.Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+    mine = (directory / "new").open("w")
+    fcntl.flock(mine, fcntl.LOCK_EX)
+    (directory / "new").rename(directory / _LOCK)  # locked before others can look at it
+    directory.chmod(0o711)
+    return directory, mine
 
 
 def _as_worker(process: _Process) -> Worker:
