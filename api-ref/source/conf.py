@@ -14,3 +14,5 @@ html_theme = "alabaster"
 html_theme_options = {"fixed_sidebar": True, "page_width": "80em"}
 html_sidebars = {"**": ["about.html", "navigation.html", "searchbox.html"]}
 html_show_sphinx = False
+html_static_path = ["_static"]
+html_css_files = ["plain.css"]
