@@ -65,8 +65,12 @@ class Samples:
     def _compare_texts(self, found: list[str], where: str, sample: str, real: str) -> None:
         if _kind(sample) != _kind(real):
             found.append(f"{where}: {_kind(sample)} {sample!r}, really {_kind(real)} {real!r}")
-        elif _kind(sample) == "uuid" and self._ids.setdefault(sample, real) != real:
-            found.append(f"{where}: {sample} stands for {self._ids[sample]}, really {real}")
+        elif _kind(sample) == "uuid":
+            # One id in the samples stands for one real id, and the other way round.
+            if self._ids.setdefault(sample, real) != real:
+                found.append(f"{where}: {sample} stands for {self._ids[sample]}, really {real}")
+            if list(self._ids.values()).count(real) > 1:
+                found.append(f"{where}: {sample} is another id in other samples")
         elif sample.startswith("{"):  # JSON as text
             self._compare(found, where, json.loads(sample), json.loads(real))
 
