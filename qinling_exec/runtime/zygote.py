@@ -47,6 +47,7 @@ class Zygote:
                                                        self._work.limits["scratch_size"])
         _open_streams()
         os.chdir("/")
+        os.umask(0o022)
         os.environ.clear()
         os.environ.update({"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8",
                            "HOME": "/tmp", "TMPDIR": "/tmp"})
