@@ -15,16 +15,9 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from tests.functional import processes
 from tests.functional.client import Api, make_zip
 from tests.functional.reference import document, pages, routes
+from tests.functional.reference.refusals import REFUSED
 from tests.functional.reference.samples import FOLDER, Samples
-from tests.functional.reference.scenario import (
-    CALLS,
-    EXECUTION,
-    FUNCTION,
-    IMAGE,
-    MISSING,
-    RUNTIME,
-    Call,
-)
+from tests.functional.reference.scenario import CALLS, MISSING, Call
 from tests.functional.running import Running
 
 DOCUMENT = document.load()
@@ -105,67 +98,6 @@ def test_call(walk: Walk, number: int, call: Call) -> None:
         assert walk.samples.compare(call.reply, reply.json()) == []
     else:
         assert reply.text == walk.samples.text(call.reply)
-
-
-#: (method, path, roles, what to send, status): requests that are refused, before the deletions.
-REFUSED: list[tuple[str, str, str, dict[str, Any], int]] = [
-    ("POST", "/v1/executions", "admin", {"json": {}}, 400),
-    ("POST", "/v1/executions", "admin", {"json": {"function_id": IMAGE}}, 400),
-    ("POST", "/v1/executions", "admin", {"json": {"function_id": MISSING}}, 404),
-    ("POST", "/v1/executions", "admin", {"data": "x"}, 415),
-    ("GET", "/v1/executions?limit=0", "admin", {}, 400),
-    ("GET", "/v1/executions?nope=1", "admin", {}, 400),
-    ("GET", "/v1/executions?all_projects=true", "member", {}, 403),
-    ("GET", "/v1/executions", "admin", {"headers": {"Accept": "text/plain"}}, 406),
-    ("GET", f"/v1/executions/{MISSING}", "admin", {}, 404),
-    ("GET", "/v1/executions/x", "admin", {}, 400),
-    ("DELETE", f"/v1/executions/{MISSING}", "admin", {}, 404),
-    ("GET", f"/v1/executions/{MISSING}/log", "admin", {"headers": {"Accept": "*/*"}}, 404),
-    ("GET", f"/v1/executions/{EXECUTION}/log", "admin",
-     {"headers": {"Accept": "*/*", "Range": "bytes=999-"}}, 416),
-    ("GET", f"/v1/executions/{EXECUTION}/log", "admin", {}, 406),
-    ("POST", "/v1/functions", "admin", {"json": {}}, 400),
-    ("POST", "/v1/functions", "admin", {"data": "x"}, 415),
-    ("GET", "/v1/functions?all_projects=true", "member", {}, 403),
-    ("GET", f"/v1/functions/{MISSING}", "admin", {}, 404),
-    ("GET", f"/v1/functions/{IMAGE}?download=true", "admin", {}, 405),
-    ("GET", f"/v1/functions/{FUNCTION}?download=x", "admin", {}, 400),
-    ("PUT", f"/v1/functions/{MISSING}", "admin", {"json": {}}, 404),
-    ("PUT", f"/v1/functions/{FUNCTION}", "admin", {"json": {"runtime_id": MISSING}}, 400),
-    ("DELETE", f"/v1/functions/{FUNCTION}", "admin", {}, 403),
-    ("DELETE", f"/v1/functions/{MISSING}", "admin", {}, 404),
-    ("POST", f"/v1/functions/{FUNCTION}/scale_up", "admin", {"json": {"count": 0}}, 400),
-    ("POST", f"/v1/functions/{FUNCTION}/scale_up", "member", {"json": {"count": 1}}, 403),
-    ("POST", f"/v1/functions/{MISSING}/scale_down", "admin", {"json": {"count": 1}}, 404),
-    ("POST", f"/v1/functions/{MISSING}/detach", "admin", {}, 404),
-    ("GET", f"/v1/functions/{FUNCTION}/workers?function_version=x", "admin", {}, 400),
-    ("GET", f"/v1/functions/{FUNCTION}/workers", "member", {}, 403),
-    ("POST", f"/v1/functions/{IMAGE}/versions", "admin", {"json": {}}, 403),
-    ("POST", f"/v1/functions/{MISSING}/versions", "admin", {"json": {}}, 404),
-    ("GET", f"/v1/functions/{MISSING}/versions", "admin", {}, 404),
-    ("GET", f"/v1/functions/{FUNCTION}/versions/9", "admin", {}, 404),
-    ("GET", f"/v1/functions/{FUNCTION}/versions/x", "admin", {}, 400),
-    ("DELETE", f"/v1/functions/{FUNCTION}/versions/9", "admin", {}, 404),
-    ("POST", f"/v1/functions/{FUNCTION}/versions/9/scale_up", "admin", {"json": {"count": 1}},
-     404),
-    ("POST", f"/v1/functions/{FUNCTION}/versions/0/scale_down", "admin", {"json": {}}, 400),
-    ("POST", f"/v1/functions/{FUNCTION}/versions/9/detach", "member", {}, 403),
-    ("POST", "/v1/aliases", "admin", {"json": {"name": "live", "function_id": FUNCTION}}, 400),
-    ("POST", "/v1/aliases", "admin", {"json": {"name": "a", "function_id": MISSING}}, 404),
-    ("GET", "/v1/aliases?all_projects=true", "member", {}, 403),
-    ("GET", "/v1/aliases/nope", "admin", {}, 404),
-    ("PUT", "/v1/aliases/nope", "admin", {"json": {}}, 404),
-    ("DELETE", "/v1/aliases/nope", "admin", {}, 404),
-    ("POST", "/v1/runtimes", "admin", {"json": {}}, 400),
-    ("POST", "/v1/runtimes", "member", {"json": {"image": "i"}}, 403),
-    ("GET", "/v1/runtimes?limit=x", "admin", {}, 400),
-    ("GET", f"/v1/runtimes/{MISSING}", "admin", {}, 404),
-    ("GET", f"/v1/runtimes/{MISSING}/pool", "admin", {}, 404),
-    ("PUT", f"/v1/runtimes/{RUNTIME}", "admin", {"json": {"trusted": False}}, 400),
-    ("PUT", f"/v1/runtimes/{MISSING}", "admin", {"json": {}}, 404),
-    ("DELETE", f"/v1/runtimes/{MISSING}", "admin", {}, 404),
-    ("GET", "/v1/", "admin", {"headers": {"Accept": "application/xml"}}, 406),
-]
 
 
 def _refuse_all(walk: Walk) -> None:
