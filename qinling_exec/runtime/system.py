@@ -36,9 +36,9 @@ def adopt_orphans() -> None:
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
-def die_with_parent() -> None:
-    """Be killed when the parent dies."""
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+def die_with_parent(yes: bool = True) -> None:
+    """Be killed when the parent dies, or not any more."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL if yes else 0)
 
 
 def forbid_new_privileges() -> None:

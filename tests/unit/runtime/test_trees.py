@@ -3,17 +3,19 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import pathlib
 import signal
 import textwrap
+import threading
 import time
 import uuid
 
 import pytest
 
 from tests.functional import processes
-from tests.unit.runtime.worker import Worker
+from tests.unit.runtime.worker import Worker, package
 
 RESOURCES = "Function execution failed because of too much resource consumption"
 #: Ways to start a process that lives for long; each has MARK in its command line.
@@ -219,6 +221,45 @@ def test_worker_that_is_killed_leaves_nothing(mark: str) -> None:
         worker.process.kill()
         assert processes.wait_for(lambda: not marked(mark) and not processes.alive(below), 5)
         connection.close()
+    finally:
+        worker.stop()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_what_the_package_started_on_import_ends_with_the_worker(mark: str, number: int) -> None:
+    worker = Worker()
+    try:
+        worker.specialize(f"""
+            import subprocess, sys
+            subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)', {mark!r}],
+                             start_new_session=True)
+            def main(): return 1
+            """)
+        assert [worker.run()["output"] for _ in range(3)] == [1, 1, 1]
+        assert len(marked(mark)) == 1
+        worker.process.send_signal(number)
+        assert processes.wait_for(lambda: not marked(mark), 5)
+    finally:
+        worker.stop()
+
+
+def test_package_that_hangs_on_import_ends_with_the_worker(mark: str) -> None:
+    worker = Worker()
+    try:
+        data = package("import time\ntime.sleep(60)\ndef main(): pass")
+
+        def offer() -> None:
+            with pytest.raises((OSError, http.client.HTTPException)):
+                worker.offer(data)
+
+        thread = threading.Thread(target=offer)
+        thread.start()
+        assert processes.wait_for(lambda: (worker.directory / "scratch" / "code").exists(), 5)
+        below = list(processes.descendants(worker.process.pid))
+        time.sleep(0.3)
+        worker.process.kill()
+        assert processes.wait_for(lambda: not processes.alive(below), 5)
+        thread.join()
     finally:
         worker.stop()
 
