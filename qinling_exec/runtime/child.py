@@ -2,7 +2,7 @@
 """The process of one run: waits for its order, calls the function, reports what came of it.
 
 It is made before it is needed. Each page of memory that it touches is copied, which is most of
-what a run costs; so it does little, and what can be done in zygote and keeper is done there.
+what a run costs; so it does little, and what can be done in the zygote is done there.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import sys
 import time
 from dataclasses import dataclass
@@ -43,15 +44,17 @@ def main(work: Work, descriptors: list[int]) -> None:
     """
     order, log, result, begin = descriptors
     os.setsid()
-    if work.isolation.namespaces:
-        system.drop_capabilities()
-    else:
-        system.die_with_parent()
+    system.die_with_parent()
+    directory = isolation.run_surroundings(work.isolation, work.scratch, f"run-{os.getpid()}",
+                                           work.limits["scratch_size"])
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.close(log)
-    if "numpy.random" in sys.modules:  # else all runs would draw the same numbers
-        sys.modules["numpy.random"].seed()
+    os.environ["HOME"] = os.environ["TMPDIR"] = directory
+    os.chdir(directory)
+    os.umask(0o022)
+    _forget()
+    isolation.confine(work.isolation, work.limits, work.room)
     if os.read(begin, 1):
         os.close(begin)
         request = json.loads(os.pread(order, os.fstat(order).st_size, 0))
@@ -60,11 +63,21 @@ def main(work: Work, descriptors: list[int]) -> None:
     os._exit(0)
 
 
+def _forget() -> None:
+    """Undo what the zygote, or a module that it imported, fixed for its own process."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    if "tempfile" in sys.modules:
+        sys.modules["tempfile"].tempdir = None  # type: ignore[attr-defined]
+    if "numpy.random" in sys.modules:  # else all runs would draw the same numbers
+        sys.modules["numpy.random"].seed()
+
+
 def _run(work: Work, request: dict[str, Any], result: int) -> None:
     me = os.getpid()
     began = time.monotonic()
     lines = ""
     try:
+        isolation.confine_memory(work.memory_size)
         entry = work.entry or Entry(work.entry_name)
         began = time.monotonic()
         answer = {"success": True, "output": entry.call(request), "reason": None}

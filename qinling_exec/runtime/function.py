@@ -134,7 +134,7 @@ class Function:
             if pid == 0:
                 break
             stray = True
-        if stray:
+        if stray and not self._isolation.namespaces:
             known = {slot.pid for slot in (*self._idle, *self._busy) if slot.pid is not None}
             system.kill_strays(known | {self._zygote.pid if self._zygote is not None else 0})
 
@@ -143,7 +143,6 @@ class Function:
         for slot in (*self._idle, *self._busy):
             slot.close()
         self._end_zygote()
-        system.kill_descendants()
         shutil.rmtree(self._scratch, ignore_errors=True)
 
     def _spawn(self) -> None:

@@ -65,9 +65,7 @@ def _succeeds(isolation: Isolation) -> bool:
                     os._exit(os.WEXITSTATUS(os.wait()[1]))
                 if isolation.hidden:
                     system.mount_proc()
-                surroundings = Surroundings(isolation, "", 1 << 20)
-                for _ in range(2):
-                    surroundings.renew()
+                run_surroundings(isolation, "", "", 1 << 20)
                 system.drop_capabilities()
             os._exit(0)
         except BaseException:
@@ -115,20 +113,15 @@ def _open_ways(paths: list[str]) -> None:
             os.close(handle)
 
 
-def _cover(code: str, size: int, read_only: bool = False) -> list[str]:
-    """Lay empty file systems over the shared directories; show the package in the first.
-
-    :returns: the directories.
-    """
+def _cover(code: str, size: int, read_only: bool = False) -> None:
+    """Lay empty file systems over the shared directories; show the package in the first."""
     handle = os.open(code, os.O_PATH)
-    covered = [path for path in _SHARED
-               if path == "/tmp" or (os.path.isdir(path) and not os.path.islink(path))]
-    for path in covered:
-        system.mount_private_tmpfs(path, size)
+    for path in _SHARED:
+        if path == "/tmp" or (os.path.isdir(path) and not os.path.islink(path)):
+            system.mount_private_tmpfs(path, size)
     os.mkdir(_CODE, 0o755)
     system.bind(f"/proc/self/fd/{handle}", _CODE, read_only)
     os.close(handle)
-    return covered
 
 
 def zygote_surroundings(code: str, size: int) -> str:
@@ -143,39 +136,25 @@ def zygote_surroundings(code: str, size: int) -> str:
     return _CODE
 
 
-class Surroundings:
-    """What a keeper makes anew for each of its runs: its directory, and all that is private.
+def run_surroundings(isolation: Isolation, scratch: str, name: str, size: int) -> str:
+    """Give this process, and what it forks, surroundings of its own.
 
-    :param scratch: where to make the directories when there are no namespaces.
-    :param size: bytes that each file system of a run may have.
+    :param scratch: where to make the run's directory when there are no namespaces.
+    :param name: the directory's name there.
+    :returns: the run's directory.
     """
-
-    def __init__(self, isolation: Isolation, scratch: str, size: int) -> None:
-        self._isolation = isolation
-        self._own = _OWN if isolation.namespaces else os.path.join(scratch, f"run-{os.getpid()}")
-        self._size = size
-        self._covered: list[str] = []
-        os.environ["HOME"] = os.environ["TMPDIR"] = self._own
-
-    def renew(self) -> None:
-        """Make them new, and the run's directory the working directory."""
-        if self._isolation.namespaces:
-            for path in self._covered:
-                system.unmount(path)
-            self._covered = _cover(_CODE, self._size)
-            system.own_ipc()
-        os.mkdir(self._own, 0o700)
-        os.chdir(self._own)
-
-    def remove(self) -> None:
-        """Remove what a run left, as far as it takes room."""
-        if not self._isolation.namespaces:
-            os.chdir("/")
-            _remove(self._own)
+    if not isolation.namespaces:
+        directory = os.path.join(scratch, name)
+        os.mkdir(directory, 0o700)
+        return directory
+    system.own_mounts(ipc=True)
+    _cover(_CODE, size)
+    os.mkdir(_OWN, 0o700)
+    return _OWN
 
 
-def _remove(directory: str) -> None:
-    """Remove a directory, whatever modes are in it."""
+def remove(directory: str) -> None:
+    """Remove what a run left, whatever modes it has given to it."""
     import shutil  # only without namespaces: every fork pays for what is loaded
 
     shutil.rmtree(directory, ignore_errors=True)
@@ -189,18 +168,23 @@ def _remove(directory: str) -> None:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def confine(isolation: Isolation, limits: dict[str, int], memory: int, room: int) -> None:
-    """Set the limits of this process, a keeper, and of what it forks, for good."""
+def confine(isolation: Isolation, limits: dict[str, int], room: int) -> None:
+    """Set the limits of the calling process for good."""
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_NOFILE, limits["open_files"])
     _limit(resource.RLIMIT_FSIZE, limits["file_size"])
     if isolation.namespaces:  # this run's processes and its keeper are counted
         _limit(resource.RLIMIT_NPROC, limits["processes"] + 1)
+        system.drop_capabilities()
     elif isolation.user is not None:  # all processes of this worker are counted
         _limit(resource.RLIMIT_NPROC, (limits["processes"] + 2) * (room + 1))
     system.forbid_new_privileges()
     system.set_dumpable(False)
-    _limit(resource.RLIMIT_AS, system.virtual_size() + memory)
+
+
+def confine_memory(size: int) -> None:
+    """Let the calling process have so much more memory than it has now."""
+    _limit(resource.RLIMIT_AS, system.virtual_size() + size)
 
 
 def _limit(kind: int, value: int) -> None:

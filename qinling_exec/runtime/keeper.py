@@ -15,7 +15,6 @@ import resource
 import select
 import signal
 import socket
-import sys
 import traceback
 
 from qinling_exec.runtime import child, isolation, outcome, system
@@ -34,18 +33,13 @@ class Keeper:
         self._control = control
         self._work = work
         self._own = work.isolation.namespaces
-        self._surroundings = isolation.Surroundings(work.isolation, work.scratch,
-                                                    work.limits["scratch_size"])
 
     def serve(self) -> None:
         """Look after runs until the server goes away; never returns."""
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        if "tempfile" in sys.modules:  # a module may have asked it before there was any run
-            sys.modules["tempfile"].tempdir = None  # type: ignore[attr-defined]
         if not self._own:
             system.adopt_orphans()
-        work = self._work
-        isolation.confine(work.isolation, work.limits, work.memory_size, work.room)
+        system.set_dumpable(False)
         before = _limits()
         while True:
             message, descriptors = system.receive(self._control, 4)
@@ -62,7 +56,6 @@ class Keeper:
                 return
 
     def _look_after(self, descriptors: list[int]) -> int | None:
-        self._surroundings.renew()
         try:
             pid = os.fork()
         except OSError:
@@ -100,7 +93,7 @@ class Keeper:
             os.killpg(pid, signal.SIGKILL)  # before the id is free for others
         status = os.waitpid(pid, 0)[1]
         system.kill_descendants()
-        self._surroundings.remove()
+        isolation.remove(os.path.join(self._work.scratch, f"run-{pid}"))
         return status
 
 

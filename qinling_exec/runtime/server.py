@@ -113,8 +113,9 @@ class Server:
             messages.reply(writer, error.code, {"error": str(error)}, last)
             if last:
                 # Closed with its body unread, the client might never see the reply.
-                with contextlib.suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(_swallow(reader), 10)
+                left = _SWALLOW
+                while left > 0 and (data := await asyncio.wait_for(reader.read(1 << 18), 5)):
+                    left -= len(data)
                 return False
         return True
 
@@ -212,12 +213,6 @@ class Server:
             raise Refused(404, "The execution is not running here.")
         run.stop("cancelled")
         await run.ended()
-
-
-async def _swallow(reader: Reader) -> None:
-    left = _SWALLOW
-    while left > 0 and (data := await reader.read(1 << 18)):
-        left -= len(data)
 
 
 def _check_method(request: Request) -> None:

@@ -18,8 +18,6 @@ _NEWNS, _NEWIPC, _NEWUSER, _NEWPID = 0x00020000, 0x08000000, 0x10000000, 0x20000
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REMOUNT = 1, 2, 4, 8, 32
 _MS_NOATIME, _MS_NODIRATIME, _MS_BIND, _MS_REC, _MS_PRIVATE = 1024, 2048, 4096, 16384, 1 << 18
 
-_MNT_DETACH = 2
-
 
 def _check(result: int, what: str) -> None:
     if result != 0:
@@ -36,9 +34,9 @@ def adopt_orphans() -> None:
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
-def die_with_parent(yes: bool = True) -> None:
-    """Be killed when the parent dies, or not any more."""
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL if yes else 0)
+def die_with_parent() -> None:
+    """Be killed when the parent dies."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def forbid_new_privileges() -> None:
@@ -68,11 +66,6 @@ def mount(source: str, target: str, kind: str = "", flags: int = 0, options: str
                        ctypes.c_ulong(flags), options.encode() or None), "mount " + target)
 
 
-def unmount(target: str) -> None:
-    """Take off what is mounted last at a directory, with what is mounted in it."""
-    _check(_libc.umount2(target.encode(), _MNT_DETACH), "umount " + target)
-
-
 def mount_private_tmpfs(target: str, size: int, mode: str = "1777") -> None:
     """Lay an empty file system over a directory."""
     mount("tmpfs", target, "tmpfs", _MS_NOSUID | _MS_NODEV,
@@ -97,14 +90,12 @@ def mount_proc() -> None:
     mount("proc", "/proc", "proc", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
 
 
-def own_mounts() -> None:
-    """Leave the mounts of others: what is mounted from now on is seen by nobody else."""
-    _check(_libc.unshare(_NEWNS), "unshare")
+def own_mounts(ipc: bool = False) -> None:
+    """Leave the mounts of others: what is mounted from now on is seen by nobody else.
 
-
-def own_ipc() -> None:
-    """Leave the System V memory and POSIX message queues of others."""
-    _check(_libc.unshare(_NEWIPC), "unshare")
+    :param ipc: leave also their System V memory and POSIX message queues.
+    """
+    _check(_libc.unshare(_NEWNS | (_NEWIPC if ipc else 0)), "unshare")
 
 
 def private_mounts() -> None:

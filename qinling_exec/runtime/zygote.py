@@ -45,10 +45,8 @@ class Zygote:
         if kept_apart.namespaces:
             self._code = isolation.zygote_surroundings(self._code,
                                                        self._work.limits["scratch_size"])
-        system.die_with_parent()  # the package may hang, and never see that the server is gone
         _open_streams()
         os.chdir("/")
-        os.umask(0o022)
         os.environ.clear()
         os.environ.update({"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8",
                            "HOME": "/tmp", "TMPDIR": "/tmp"})
@@ -59,7 +57,6 @@ class Zygote:
         if self._preload:
             with contextlib.suppress(BaseException):
                 self._work.entry = Entry(self._work.entry_name)
-        system.die_with_parent(False)
         gc.collect()
         gc.freeze()  # the garbage collector of a run leaves shared pages alone
 
@@ -70,7 +67,6 @@ class Zygote:
         while True:
             message, descriptors = system.receive(self._control, 1)
             if not message:
-                system.kill_descendants()  # keepers, and what the package started on import
                 os._exit(0)
             # Held back: a keeper that ends at once must be known when it is reaped.
             signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
