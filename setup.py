@@ -15,5 +15,6 @@ setuptools.setup(
         f"{MIGRATIONS}.versions",
     ],
     package_dir={MIGRATIONS: "alembic"},
-    package_data={MIGRATIONS: ["script.py.mako"]},
+    package_data={MIGRATIONS: ["script.py.mako"],
+                  "qinling_exec.conformance": ["functions/*"]},
 )

@@ -41,6 +41,13 @@ class NotAllowed(ServiceError):
     message = "Operation not allowed"
 
 
+class OverQuota(ServiceError):
+    """The project has all that it may have; some of it must go, or the limit be raised."""
+
+    code = 403
+    message = "Quota exceeded."
+
+
 class NotFound(ServiceError):
     """There is no such object in what the caller may see."""
 
@@ -88,6 +95,14 @@ class RangeNotSatisfiable(ServiceError):
 
     code = 416
     message = "The requested range is not satisfiable."
+
+
+class TooManyRequests(ServiceError):
+    """The caller's project uses all that it may; the same request may work later."""
+
+    code = 429
+    message = "The project has too many executions waiting. Try again later."
+    headers = {"Retry-After": "5"}
 
 
 class Unavailable(ServiceError):

@@ -3,31 +3,52 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from oslo_config import cfg
-from stevedore import driver
 
-from qinling_exec import policy
+from qinling_exec import drivers, policy
 from qinling_exec.catalogue.aliases import Aliases
 from qinling_exec.catalogue.functions import Functions
+from qinling_exec.catalogue.packages import PackageStore
 from qinling_exec.catalogue.runtimes import Runtimes
 from qinling_exec.catalogue.storage import Storage
 from qinling_exec.catalogue.versions import Versions
 from qinling_exec.db.engine import Database
-from qinling_exec.db.wakeup import Wakeup
+from qinling_exec.db.wakeup import CANCEL, Wakeup
+from qinling_exec.executions.acceptance import Acceptance
+from qinling_exec.executions.cancellation import Cancellation
 from qinling_exec.executions.controller import Executions
 from qinling_exec.executions.dispatch import Dispatch
+from qinling_exec.executions.ending import Ending
 from qinling_exec.executions.engine import Engine
+from qinling_exec.executions.flusher import Flusher
+from qinling_exec.executions.followers import Followers
+from qinling_exec.executions.holdings import Holdings
+from qinling_exec.executions.idempotency import Keys
 from qinling_exec.executions.leases import Runner
-from qinling_exec.executions.logs import Flusher
+from qinling_exec.executions.lists import Lists
+from qinling_exec.executions.outbox import Outbox
+from qinling_exec.executions.places import Places
+from qinling_exec.executions.planning import Planning
+from qinling_exec.executions.quotas import Quotas
 from qinling_exec.executions.reaper import Reaper
+from qinling_exec.executions.retention import Periodic
 from qinling_exec.executions.waiters import Waiters
+from qinling_exec.executions.watch import Watch
 from qinling_exec.orchestrator.fleet import Fleet
 from qinling_exec.orchestrator.slots import Slots
 from qinling_exec.orchestrator.wire import Wire
-from qinling_exec.orchestrator.workers import Workers
+from qinling_exec.orchestrator.workers import Worker, Workers
+from qinling_exec.quota import limits as project_limits
+from qinling_exec.quota.holding import Holding
 from qinling_exec.runtime.package import Limits
+
+_LEASE_LOST = (
+    "The process that ran the execution could not reach the database in time and ended the run."
+    " The function may have done its work in part."
+)
 
 
 def package_limits(conf: cfg.ConfigOpts) -> dict[str, int]:
@@ -44,69 +65,110 @@ def run_limits(conf: cfg.ConfigOpts) -> dict[str, Any]:
             "package": package_limits(conf)}
 
 
+def package_store(conf: cfg.ConfigOpts) -> PackageStore:
+    """Return the configured store of packages."""
+    driver = drivers.load("qinling_exec.package_store", conf.packages.store)
+    store: PackageStore = driver(conf.packages.directory)
+    return store
+
+
+def storage(conf: cfg.ConfigOpts, database: Database) -> Storage:
+    """Return the configured store of packages, with the rows that guard it."""
+    return Storage(database, package_store(conf), Limits(**package_limits(conf)))
+
+
 class Service:
     """Everything that the API needs; :meth:`build_engine` adds what an engine needs.
 
     :param conf: a loaded configuration.
+    :param alone: no other process of the service uses the database.
     """
 
-    def __init__(self, conf: cfg.ConfigOpts) -> None:
+    def __init__(self, conf: cfg.ConfigOpts, *, alone: bool = False) -> None:
         self.conf = conf
         self.database = Database(conf)
-        self.wakeup = Wakeup()
+        self.wakeup = Wakeup(self.database, alone=alone)
         self.enforcer = policy.build(conf)
-        self.store = self._load("qinling_exec.package_store", conf.packages.store)(
-            conf.packages.directory
-        )
-        self._driver = self._load("qinling_exec.orchestrator", conf.engine.orchestrator)
-        self._waiters = Waiters()
+        self._limits = project_limits.load(conf)
+        self.store = package_store(conf)
+        self._driver = drivers.load("qinling_exec.orchestrator", conf.engine.orchestrator)
+        self._waiters = Waiters(self.database, self.wakeup)
         self._slots = Slots()
         self._wire = Wire()
-        self._flusher = Flusher(self.database, self._end_lost)
-        self._dispatch = Dispatch(self._wire, self._slots, self._flusher, conf.limits.log_size)
-        self.runner = Runner(self.database, conf.engine.lease_seconds, self._dispatch.cancel_all)
+        self._fleet: Fleet | None = None
+        self.followers = Followers(self.database, conf.api.max_followers, conf.api.follow_threads)
+        self._flusher = Flusher(self.database, self.followers.stored)
+        self._dispatch = Dispatch(self._wire, self._slots, self._flusher, conf.limits.log_size,
+                                  lambda name: self.runner.holds(name), self._give_up_worker)
+        self._watch = Watch(self.database, self._dispatch)
+        self.wakeup.listen(CANCEL, self._watch.hear)
+        self._outbox = Outbox()
+        self._ending = Ending(self.database, self.wakeup, self._waiters, self._outbox)
+        self._holdings = Holdings(self.database, self._ending.put_back, self._outbox.has)
+        self.runner = Runner(self.database, conf.engine.lease_seconds,
+                             partial(self._dispatch.end_all, _LEASE_LOST))
+        self.runner.on_renewed = lambda: self._holdings.check(self.runner.id)
         self.workers = Workers(self.database, self.wakeup, conf.engine.function_concurrency)
         storage = Storage(self.database, self.store, Limits(**package_limits(conf)))
         self.runtimes = Runtimes(self.database, self.wakeup)
-        self.functions = Functions(self.database, storage, self.workers)
+        self.functions = Functions(self.database, storage, self.workers, Holding(self._limits))
         self.versions = Versions(self.database, storage, self.workers, conf.limits.versions)
         self.aliases = Aliases(self.database)
         self.executions = Executions(
             self.database, self.wakeup, self._waiters, self._slots, self.runner, self._dispatch,
-            runs_images=self._driver.runs_images, sync_seconds=conf.api.sync_seconds,
+            self._acceptance(), Places(min(conf.api.max_sync_waits, max(1, conf.api.threads - 4))),
+            Cancellation(self.database, self._waiters, partial(self.wakeup.send, CANCEL)),
+            self._ending, self._holdings, sync_seconds=conf.api.sync_seconds,
         )
+        self.lists = Lists(self.database, conf.api.list_seconds)
+
+    def _acceptance(self) -> Acceptance:
+        keys = self._keys()
+        quotas = Quotas(self.database, self._limits, self.conf.limits.queued)
+        return Acceptance(self.database, keys, quotas, runs_images=self._driver.runs_images)
+
+    def _give_up_worker(self, worker: Worker, execution_id: str) -> None:
+        """End a worker that hangs; what has no rights for that leaves it to the engines."""
+        if self._fleet is not None:
+            self._fleet.end_run(worker, execution_id)
+            return
+        self.workers.remove(worker.name)
+        self.wakeup.ring()
+
+    def _keys(self) -> Keys:
+        return Keys(self.database, self.conf.api.idempotency_seconds)
+
+    def _retention(self) -> Periodic:
+        options = self.conf.retention
+        return Periodic(self.database, self._keys(), days=options.days, batch=options.batch,
+                        share=options.share / 100, seconds=options.interval_seconds)
 
     def start(self) -> None:
         """Register as a runner; from now on executions are accepted."""
         self.runner.start()
-        self._flusher.start()
+        for part in (self.wakeup, self._outbox, self._waiters, self._flusher, self._watch):
+            part.start()
 
     def stop(self) -> None:
         """Sign off and let go of the database."""
-        self._flusher.stop()
-        self.runner.stop()
+        for part in (self.followers, self._watch, self._waiters, self._flusher, self._outbox,
+                     self.runner, self.wakeup):
+            part.stop()
         self.database.close()
-
-    def _end_lost(self, execution_id: str) -> None:
-        """End a run whose execution is gone."""
-        self._dispatch.cancel(execution_id)
 
     def build_engine(self) -> Engine:
         """Return an engine that shares this process with the API."""
         options = self.conf.engine
-        fleet = Fleet(
+        lease = options.lease_seconds
+        self._fleet = fleet = Fleet(
             self.database, self._driver(self.conf), self.workers, self._slots, self._wire,
-            self.store, self.runner.id, run_limits(self.conf),
-            options.function_service_expiration, options.start_timeout,
+            self.store, lambda: self.runner.id, run_limits(self.conf),
+            lambda: options.function_service_expiration, options.start_timeout,
         )
-        return Engine(
-            self.database, self.wakeup, self.runner,
-            Reaper(self.database, self._waiters, options.lease_seconds), fleet, self.workers,
-            self._slots, self.executions, self._dispatch,
-            most_workers=options.max_workers_per_function, most_in_all=options.max_workers,
-            threads=options.run_threads, sweep_seconds=min(1.0, options.lease_seconds / 5),
-        )
-
-    @staticmethod
-    def _load(namespace: str, name: str) -> Any:
-        return driver.DriverManager(namespace, name).driver
+        reaper = Reaper(self.database, self.runner, self._ending, self._holdings, fleet, lease,
+                        min(1.0, lease / 5))
+        planning = Planning(self.database, self.workers, self._slots, self.runner, options,
+                            self._limits)
+        return Engine(self.database, self.wakeup, self.runner, reaper, fleet, self._slots,
+                      planning, self._ending, self._holdings, self._dispatch, self._retention(),
+                      options)

@@ -279,42 +279,15 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    op.drop_index(op.f("ix_function_versions_package"), table_name="function_versions")
-
+    # Indexes go with their tables; MariaDB lets go of none that a foreign key needs.
     op.drop_table("function_versions")
-    op.drop_index(op.f("ix_function_aliases_function_id"), table_name="function_aliases")
-    op.drop_index(op.f("ix_function_aliases_created_at_id"), table_name="function_aliases")
-
     op.drop_table("function_aliases")
-    op.drop_index(op.f("ix_functions_runtime_id"), table_name="functions")
-    op.drop_index(op.f("ix_functions_project_id_created_at_id"), table_name="functions")
-    op.drop_index(op.f("ix_functions_package"), table_name="functions")
-    op.drop_index(op.f("ix_functions_created_at_id"), table_name="functions")
-
     op.drop_table("functions")
     op.drop_table("execution_results")
     op.drop_table("execution_logs")
     op.drop_table("execution_inputs")
-    op.drop_index(op.f("ix_workers_runner_id"), table_name="workers")
-    op.drop_index(op.f("ix_workers_function_id_function_version"), table_name="workers")
-
     op.drop_table("workers")
-    op.drop_index(op.f("ix_runtimes_created_at_id"), table_name="runtimes")
-
     op.drop_table("runtimes")
     op.drop_table("runners")
     op.drop_table("packages")
-    op.drop_index(
-        "ix_executions_running",
-        table_name="executions",
-        sqlite_where=sa.text("status = 'running'"),
-        postgresql_where=sa.text("status = 'running'"),
-    )
-    op.drop_index(op.f("ix_executions_project_id_status_created_at_id"), table_name="executions")
-    op.drop_index(
-        op.f("ix_executions_project_id_function_id_created_at_id"), table_name="executions"
-    )
-    op.drop_index(op.f("ix_executions_project_id_created_at_id"), table_name="executions")
-    op.drop_index(op.f("ix_executions_created_at_id"), table_name="executions")
-
     op.drop_table("executions")

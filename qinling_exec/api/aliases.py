@@ -5,12 +5,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from pecan import rest
+import pecan
 from wsme import types as wtypes
 
 from qinling_exec import exceptions, policy
 from qinling_exec.api import paging
 from qinling_exec.api.exposure import caller, expose
+from qinling_exec.api.routing import Collection
 from qinling_exec.api.types import base
 from qinling_exec.api.types import functions as types
 from qinling_exec.service import Service
@@ -18,11 +19,21 @@ from qinling_exec.service import Service
 _text = wtypes.text
 
 
-class AliasesController(rest.RestController):
+class AliasesController(Collection):
     """/v1/aliases."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
+
+    @pecan.expose()
+    def _route(self, args: list[str], request: Any = None) -> Any:
+        """Take all parts of the path as one name: it may have slashes.
+
+        Servers hand over ``%2F`` as a slash; cheroot leaves it as it is.
+        """
+        behind = [""] if args[-1:] == [""] else []
+        name = "/".join(args[:len(args) - len(behind)]).replace("%2F", "/")
+        return super()._route([name, *behind] if name else args, request)
 
     @expose(body=types.AliasBody, status=201)
     def post(self, body: types.AliasBody) -> dict[str, Any]:
@@ -37,7 +48,7 @@ class AliasesController(rest.RestController):
         base.require_integer("function_version", values["function_version"])
         return types.shown_alias(self._service.aliases.create(caller(), values))
 
-    @expose(_text)
+    @expose(base.path_text)
     def get(self, alias_name: str) -> dict[str, Any]:
         """Show an alias."""
         self._check("function_alias:get")
@@ -53,7 +64,7 @@ class AliasesController(rest.RestController):
         part = self._service.aliases.list(caller(), query)
         return paging.shown("function_aliases", part, types.shown_alias)
 
-    @expose(_text, body=types.AliasBody)
+    @expose(base.path_text, body=types.AliasBody)
     def put(self, alias_name: str, body: types.AliasBody) -> dict[str, Any]:
         """Point an alias elsewhere, or describe it anew."""
         self._check("function_alias:update")
@@ -66,7 +77,7 @@ class AliasesController(rest.RestController):
             base.require_integer("function_version", values["function_version"])
         return types.shown_alias(self._service.aliases.update(caller(), alias_name, values))
 
-    @expose(_text, status=204)
+    @expose(base.path_text, status=204)
     def delete(self, alias_name: str) -> None:
         """Delete an alias."""
         self._check("function_alias:delete")

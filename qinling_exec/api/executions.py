@@ -8,16 +8,17 @@ from datetime import datetime
 from typing import Any
 
 import pecan
-from pecan import rest
 from wsme import types as wtypes
 
 from qinling_exec import exceptions, policy
 from qinling_exec.api import body as bodies
-from qinling_exec.api import filters, paging, ranges
-from qinling_exec.api.exposure import caller, expose, expose_plain
+from qinling_exec.api import filters, handover, paging, ranges
+from qinling_exec.api.exposure import answer, caller, expose, expose_plain
+from qinling_exec.api.routing import Collection
 from qinling_exec.api.types import base
 from qinling_exec.api.types import executions as types
-from qinling_exec.executions.controller import Request
+from qinling_exec.executions import idempotency, states
+from qinling_exec.executions.acceptance import Request
 from qinling_exec.service import Service
 
 _KINDS: dict[str, type] = {
@@ -30,31 +31,63 @@ _SORTABLE = {*_KINDS, "project_id"} - {"sync"}
 _text = wtypes.text
 
 
-class LogController(rest.RestController):
+class LogController(Collection):
     """/v1/executions/{id}/log."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
 
-    @expose_plain("text/plain")
-    def get_all(self, execution_id: str) -> Any:
-        """Answer what the execution has printed; byte ranges can be asked for."""
-        policy.check(self._service.enforcer, caller(), "execution:get")
-        data = self._service.executions.log(caller(), execution_id)
+    @expose_plain("text/plain", query=("follow",))
+    def get(self, execution_id: str) -> Any:
+        """Answer what the execution has printed, or what it prints until it has ended.
+
+        Byte ranges can be asked for.
+        """
+        policy.check(self._service.enforcer, caller(), "execution:get_log")
+        follow = paging.flag("follow", pecan.request.GET.get("follow"))
+        executions = self._service.executions
+        size, ended = executions.log_size(caller(), execution_id)
         response = pecan.response
         response.content_type, response.charset = "text/plain", "UTF-8"
         response.accept_ranges = "bytes"
-        wanted = ranges.parse(pecan.request.headers.get("Range"), len(data))
+        given = pecan.request.headers.get("Range")
+        if follow and not ended:
+            return self._follow(execution_id, ranges.parse_live(given, size))
+        wanted = ranges.parse(given, size)
         if wanted is not None:
             response.status = 206
-            response.headers["Content-Range"] = f"bytes {wanted[0]}-{wanted[1] - 1}/{len(data)}"
-            data = data[slice(*wanted)]
-        response.body = data
+            response.headers["Content-Range"] = f"bytes {wanted[0]}-{wanted[1] - 1}/{size}"
+        response.body = executions.log(execution_id, *(wanted or (0, size)))
+        return response
+
+    head = get
+
+    def _follow(self, execution_id: str, wanted: tuple[int, int | None] | None) -> Any:
+        """Answer what has been printed and what will be."""
+        request, response, followers = pecan.request, pecan.response, self._service.followers
+        response.headers["Cache-Control"] = "no-store"
+        response.headers["X-Accel-Buffering"] = "no"
+        begin, end = wanted or (0, None)
+        if wanted is not None:
+            response.status = 206
+            last = ranges.OPEN_END if end is None else end - 1
+            response.headers["Content-Range"] = f"bytes {begin}-{last}/*"
+        response.app_iter = []
+        if request.method == "HEAD":
+            return response
+        follow = self._service.executions.follow(execution_id, begin, end)
+        if handover.possible(request.environ):
+            followers.check()
+            request.environ[handover.KEY] = follow
+        else:
+            response.app_iter = followers.stream(follow)
         return response
 
 
-class ExecutionsController(rest.RestController):
+class ExecutionsController(Collection):
     """/v1/executions."""
+
+    _custom_actions = {"cancel": ["POST"]}
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -70,7 +103,8 @@ class ExecutionsController(rest.RestController):
                 "Either function_alias or function_id must be provided."
             )
         values["input"] = self._input(values.get("input"))
-        request = Request(**values)
+        key = idempotency.check(pecan.request.headers.get("Idempotency-Key"))
+        request = Request(**values, idempotency_key=key)
         return types.shown(self._service.executions.submit(caller(), request))
 
     @expose(*[_text] * 18)
@@ -90,8 +124,9 @@ class ExecutionsController(rest.RestController):
         }
         wanted = paging.page(self._service, limit, marker, sort, _SORTABLE)
         query = paging.query(self._service, "execution:get_all", wanted,
-                             filters.parse(_KINDS, given), all_projects, project_id)
-        part = self._service.executions.list(caller(), query)
+                             filters.parse(_KINDS, given, pecan.request.GET), all_projects,
+                             project_id)
+        part = self._service.lists.page(caller(), query)
         return paging.shown("executions", part, types.shown)
 
     @expose(base.uuid)
@@ -105,6 +140,13 @@ class ExecutionsController(rest.RestController):
         """Delete an execution."""
         policy.check(self._service.enforcer, caller(), "execution:delete")
         self._service.executions.delete(caller(), id)
+
+    @expose(base.uuid)
+    def cancel(self, id: str) -> Any:
+        """Cancel an execution; 202 when its run has not ended yet."""
+        policy.check(self._service.enforcer, caller(), "execution:cancel")
+        execution = self._service.executions.cancel(caller(), id)
+        return answer(types.shown(execution), 202 if execution.status == states.RUNNING else 200)
 
     def _input(self, text: str | None) -> str | None:
         """Return the input as it is kept.

@@ -6,7 +6,7 @@ from __future__ import annotations
 import functools
 import inspect
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import pecan
@@ -37,7 +37,7 @@ def caller() -> RequestContext:
 def expose(*types: Any, body: Any = None, status: int = 200) -> Callable[[Any], Any]:
     """Expose a method whose arguments WSME reads from path, query and JSON body.
 
-    The method returns a JSON-ready dict, or None for an empty reply.
+    The method returns a JSON-ready dict, None for an empty reply, or what :func:`answer` made.
 
     :param types: WSME types of the arguments, in their order.
     :param body: WSME type of the last argument when that is the body.
@@ -48,36 +48,47 @@ def expose(*types: Any, body: Any = None, status: int = 200) -> Callable[[Any], 
         wsme.signature(None, *types, body=body)(method)
         definition = FunctionDefinition.get(method)
         definition.resolve_types(wsme.types.registry)
+        query = {argument.name for argument in definition.arguments if not argument.mandatory}
 
         @functools.wraps(method)
         def operation(self: Any, *args: Any, **kwargs: Any) -> Any:
-            request = pecan.request
+            request = pecan.core.state.request  # pecan.request looks it up at each attribute
+            if body is not None and len(args) > len(types):
+                pecan.abort(404)  # Pecan takes what is too much in the path for the body
+            _check_names(request, method, query, has_body=body is not None)
             try:
                 args, kwargs = wsme_args.get_args(
                     definition, args, kwargs, request.params, None, request.body,
                     request.content_type or "text/plain",
                 )
-            except wsme.exc.UnknownArgument as error:
-                raise _unknown(error, request) from error
             except wsme.exc.ClientSideError as error:
                 raise Invalid(error) from error
-            return answer(method(self, *args, **kwargs), status)
+            result = method(self, *args, **kwargs)
+            return result if result is pecan.core.state.response else answer(result, status)
 
         return _published(operation, method, JSON)
 
     return decorate
 
 
-def expose_plain(*content_types: str) -> Callable[[Any], Any]:
+def expose_plain(*content_types: str, query: Collection[str] = (),
+                 form: bool = False) -> Callable[[Any], Any]:
     """Expose a method that reads its request itself and returns :func:`answer`.
 
     Its faults are bare (``faultstring`` alone), as Qinling's were for these operations.
+
+    :param query: names that the query may have.
+    :param form: the method checks the names of a form's fields itself, the query's among them.
     """
 
     def decorate(method: Any) -> Any:
         @functools.wraps(method)
         def operation(self: Any, *args: Any, **kwargs: Any) -> Any:
             pecan.request.environ["qinling_exec.bare_fault"] = True
+            if not form:
+                _check_names(pecan.request, method, query, has_body=False)
+            if any("\0" in part for part in args if part is not None):
+                raise exceptions.InputError("The path has a NUL character.")
             return method(self, *args, **kwargs)
 
         return _published(operation, method, *(content_types or (JSON,)))
@@ -85,12 +96,19 @@ def expose_plain(*content_types: str) -> Callable[[Any], Any]:
     return decorate
 
 
-def _unknown(error: wsme.exc.UnknownArgument, request: Any) -> exceptions.InputError:
-    """Name unknown arguments in the order of the query: WSME names them in any order."""
-    names = error.argname.split(", ")
-    asked = list(request.GET)
-    names.sort(key=lambda name: asked.index(name) if name in asked else len(asked))
-    return exceptions.InputError(f'Unknown argument: "{", ".join(names)}"')
+def _check_names(request: Any, method: Any, query: Collection[str], has_body: bool) -> None:
+    """Refuse what nobody would read; without a body of its own an operation reads no body.
+
+    What is part of the path comes from there alone: a DELETE of all with ``?id=`` deletes nothing.
+    """
+    given = [*request.GET] if has_body else [*request.GET,
+                                             *request.environ.get("qinling_exec.json", ())]
+    unknown = [name for name in dict.fromkeys(given) if name not in query]
+    if unknown:
+        text = f'Unknown argument: "{", ".join(unknown)}"'
+        if unknown[0] in inspect.signature(method).parameters:
+            text += ". It is given in the path only."
+        raise exceptions.InputError(text)
 
 
 def _published(operation: Any, method: Any, *content_types: str) -> Any:
@@ -103,7 +121,7 @@ def _published(operation: Any, method: Any, *content_types: str) -> Any:
 
 def answer(result: Any, status: int = 200) -> Any:
     """Make the reply of an operation."""
-    response = pecan.response
+    response = pecan.core.state.response
     response.status = status
     if result is None:
         response.content_type = None

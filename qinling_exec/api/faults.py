@@ -19,7 +19,8 @@ _REASONS = {
     400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found",
     405: "Method Not Allowed", 406: "Not Acceptable", 409: "Conflict", 411: "Length Required",
     413: "Content Too Large", 415: "Unsupported Media Type", 416: "Range Not Satisfiable",
-    500: "Internal Server Error", 503: "Service Unavailable", 507: "Insufficient Storage",
+    429: "Too Many Requests", 500: "Internal Server Error", 503: "Service Unavailable",
+    507: "Insufficient Storage",
 }
 #: What to say where a library answered with a page or nothing.
 _TEXTS = {
@@ -76,6 +77,8 @@ class Faults:
         if hasattr(body, "close"):
             body.close()
         kept = [(name, value) for name, value in headers if name.lower() in _KEPT]
+        if code == 503 and not any(name.lower() == "retry-after" for name, _ in kept):
+            kept += exceptions.Unavailable.headers.items()
         text = _TEXTS.get(code) or (_internal(environ) if code >= 500 else status[4:])
         return _answer(environ, start, code, text, kept)
 

@@ -55,6 +55,9 @@ class Forms:
             return self._application(environ, start)
         environ["qinling_exec.bare_fault"] = True
         form = self._read(environ, kind)
+        # A field may be in the query too, as Qinling had it.
+        for name, value in parse_qsl(environ.get("QUERY_STRING", ""), keep_blank_values=True):
+            _add(form.fields, name, value.encode())
         if kind in bodies.FORMS:
             environ["wsgi.input"] = io.BytesIO()
             environ["CONTENT_LENGTH"] = "0"

@@ -14,8 +14,12 @@ from qinling_exec.api.types import base
 from qinling_exec.catalogue.functions import IMAGE, PACKAGE
 
 _CODE_DEPTH = 10
+_SWIFT = "swift"
 _UNITS = {"cpu": "millicpu", "memory": "bytes", "timeout": "seconds"}
-_COMMON = {"name", "description", "code", "entry", "cpu", "memory_size", "timeout"}
+_COMMON = {"name", "description", "code", "entry", "cpu", "memory_size", "timeout",
+           "max_attempts", "retry_on_failure"}
+#: What ``code`` may have.
+_CODE = {"source", "md5sum", "image", "swift"}
 #: The known client sends what it has of ``code`` as fields of their own when it updates.
 _CLIENT = {"source", "md5sum"}
 
@@ -29,6 +33,7 @@ class FunctionFields:
     def of_new(self, given: Mapping[str, Any], has_package: bool) -> dict[str, Any]:
         """Return the values of a new function.
 
+        :param has_package: a package came along; one made of an image has none.
         :raises qinling_exec.exceptions.InputError: a field is missing, unknown or wrong.
         """
         fields = _known(given, _COMMON | {"runtime_id"})
@@ -40,22 +45,19 @@ class FunctionFields:
         })
         code = values["code"] = _code(fields["code"])
         source = code.get("source")
-        if source == "swift":
-            raise exceptions.InputError("Swift object not supported.")
-        if source not in (PACKAGE, IMAGE):
+        if source not in (PACKAGE, IMAGE, _SWIFT):
             raise exceptions.InputError(
                 "Invalid code source specified, available sources: image, package, swift"
             )
         if source == IMAGE:
+            if has_package:
+                raise exceptions.InputError("A function made of an image has no package.")
             return {**values, "code": _image(code), "entry": None, "runtime_id": None}
         if not fields.get("runtime_id"):
             raise exceptions.InputError('"runtime_id" must be specified.')
-        if not has_package:
-            raise exceptions.InputError(
-                "Required param is missing. Required: {'package'}, the function's zip as a file"
-                " in a multipart form."
-            )
-        values["runtime_id"] = base.Uuid.validate(fields["runtime_id"])
+        if source == _SWIFT:
+            raise _no_swift(code)
+        values["runtime_id"] = _text("runtime_id", fields["runtime_id"], 255)
         values["entry"] = _entry(fields.get("entry", "main.main"))
         return values
 
@@ -82,6 +84,10 @@ class FunctionFields:
                 low = getattr(self._limits, f"min_{name}")
                 high = getattr(self._limits, f"max_{name}")
                 values[column] = _number(name, values[column], low, high)
+        if "max_attempts" in values:
+            values["max_attempts"] = _attempts(values["max_attempts"], self._limits.max_attempts)
+        if "retry_on_failure" in values:
+            values["retry_on_failure"] = _flag("retry_on_failure", values["retry_on_failure"])
         for name in ("name", "description"):
             if name in values:
                 values[name] = _text(name, values[name], 255)
@@ -111,19 +117,37 @@ def _number(name: str, value: Any, low: int, high: int) -> int:
     return number
 
 
+def _attempts(value: Any, most: int) -> int:
+    number = base.whole(value)
+    if number is None or not 1 <= number <= most:
+        raise _wrong("max_attempts", value, f"A whole number from 1 to {most} is required.")
+    return number
+
+
+def _flag(name: str, value: Any) -> bool:
+    try:
+        return base.flag.validate(value)
+    except ValueError as error:
+        raise _wrong(name, value, "true or false is required.") from error
+
+
+def _wrong(name: str, value: Any, why: str) -> exceptions.InputError:
+    return exceptions.InputError(
+        f"Invalid input for field/attribute {name}. Value: '{str(value)[:100]}'. {why}"
+    )
+
+
 def _text(name: str, value: Any, most: int) -> str:
     try:
         return base.Text(most).validate(value)
     except ValueError as error:
-        raise exceptions.InputError(
-            f"Invalid input for field/attribute {name}. Value: '{str(value)[:100]}'. {error}"
-        ) from error
+        raise _wrong(name, value, str(error)) from error
 
 
 def _entry(value: Any) -> str:
     entry = _text("entry", value, 80)
-    module, dot, function = entry.rpartition(".")
-    if not (module and dot and function) or not entry.isprintable():
+    parts = entry.split(".")
+    if len(parts) < 2 or not all(parts) or not entry.isprintable():
         raise exceptions.InputError(
             f"Invalid input for field/attribute entry. Value: '{entry}'. Name a module and a"
             " function in it, such as main.main."
@@ -140,6 +164,8 @@ def _code(value: Any) -> dict[str, Any]:
             raise _wrong_code("It is not valid JSON.") from error
     if not isinstance(value, dict):
         raise _wrong_code('A JSON object such as {"source": "package"} is required.')
+    if unknown := [key for key in value if key not in _CODE]:
+        raise _wrong_code(f'Unknown key: "{unknown[0][:100]}".')
     md5sum = value.get("md5sum")
     if md5sum is not None and not isinstance(md5sum, str):
         raise _wrong_code("md5sum: a string is required.")
@@ -151,6 +177,16 @@ def _image(code: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(image, str) or not image.strip():
         raise _wrong_code("image: the name of an image is required.")
     return {"source": IMAGE, "image": _text("image", image, 255)}
+
+
+def _no_swift(code: dict[str, Any]) -> exceptions.InputError:
+    """Return what Qinling said of objects in Swift where it had no Keystone."""
+    place = code.get("swift")
+    if isinstance(place, dict) and place.get("container") and place.get("object"):
+        return exceptions.InputError("Swift object not supported.")
+    return exceptions.InputError(
+        "Both container and object must be provided for swift type function."
+    )
 
 
 def _wrong_code(why: str) -> exceptions.InputError:

@@ -6,7 +6,6 @@ from __future__ import annotations
 from typing import Any
 
 import pecan
-from pecan import rest
 from wsme import types as wtypes
 
 from qinling_exec import exceptions, policy
@@ -14,6 +13,7 @@ from qinling_exec.api import downloads, filters, paging
 from qinling_exec.api.exposure import answer, caller, expose, expose_plain
 from qinling_exec.api.forms import Form
 from qinling_exec.api.function_fields import FunctionFields
+from qinling_exec.api.routing import Collection
 from qinling_exec.api.types import base
 from qinling_exec.api.types import functions as types
 from qinling_exec.api.versions import VersionsController
@@ -23,7 +23,7 @@ from qinling_exec.service import Service
 _text = wtypes.text
 
 
-class FunctionsController(rest.RestController):
+class FunctionsController(Collection):
     """/v1/functions."""
 
     _custom_actions = {"scale_up": ["POST"], "scale_down": ["POST"], "detach": ["POST"]}
@@ -35,22 +35,23 @@ class FunctionsController(rest.RestController):
         self.versions = VersionsController(service)
         self.workers = WorkersController(service)
 
-    @expose_plain()
-    def post(self, **_query: Any) -> Any:
+    @expose_plain(form=True)
+    def post(self) -> Any:
         """Create a function, from a form with its package or from JSON."""
         self._check("function:create")
         form = _form()
         values = self._fields.of_new(form.fields, form.package is not None)
-        package = form.package if values["code"]["source"] == "package" else None
-        return answer(types.shown(self._service.functions.create(caller(), values, package)), 201)
+        function = self._service.functions.create(caller(), values, form.package)
+        return answer(types.shown(function), 201)
 
-    @expose_plain("application/zip", "application/json")
+    @expose_plain("application/zip", "application/json", query=["download"])
     def get(self, id: str) -> Any:
         """Show a function, or download its package."""
         self._check("function:get")
         function = self._service.functions.get(caller(), id)
         if not downloads.wanted(pecan.request, filters.boolean):
             return answer(types.shown(function))
+        self._check("function:download")
         return downloads.answer(self._service.functions.open_package(function), id)
 
     @expose(*[_text] * 5)
@@ -63,8 +64,8 @@ class FunctionsController(rest.RestController):
         part = self._service.functions.list(caller(), query)
         return paging.shown("functions", part, lambda item: types.shown(item, listed=True))
 
-    @expose_plain()
-    def put(self, id: str | None = None, **_query: Any) -> Any:
+    @expose_plain(form=True)
+    def put(self, id: str | None = None) -> Any:
         """Change a function or its package."""
         if id is None:
             raise exceptions.InputError('Missing argument: "id"')

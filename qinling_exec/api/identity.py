@@ -4,54 +4,95 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from oslo_config import cfg
 
 from qinling_exec import exceptions
+from qinling_exec.api import tokens
 from qinling_exec.context import RequestContext
+from qinling_exec.policy import Policy
 
+LOG = logging.getLogger(__name__)
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
-_OPEN = {"/", "", "/v1", "/v1/", "/v1/openapi.json"}
+#: What everybody may see: which versions there are, and whether the service is well.
+OPEN = {"/", "", "/v1", "/v1/", "/v1/openapi.json"}
+#: What Keystone's own bootstrap makes imply what; without Keystone nobody else expands it.
+_IMPLIED = {"admin": ["manager"], "manager": ["member"], "member": ["reader"]}
+#: How long Keystone may take to answer; auth_token itself would wait for ever.
+_KEYSTONE_SECONDS = 10
 
 
-def authenticated(application: Application, conf: cfg.ConfigOpts) -> Application:
-    """Put the configured way to identify callers in front of an application."""
-    inner = _Context(application)
+def authenticated(application: Application, conf: cfg.ConfigOpts, rules: Policy) -> Application:
+    """Put the configured way to identify callers in front of an application.
+
+    :raises qinling_exec.exceptions.InputError: Keystone is wanted, but not configured.
+    """
+    inner = _Context(application, rules)
     if conf.auth_strategy == "noauth":
         return _NoAuth(inner, everywhere=conf.api.insecure_noauth_everywhere)
-    # Imported here: it costs a third of the start, and the embedded service has no Keystone.
-    from keystonemiddleware import auth_token
-
-    guarded = auth_token.AuthProtocol(inner, {"oslo_config_config": conf})
-    return _Open(inner, guarded)
+    return _Keystone(inner, conf)
 
 
 class _Context:
     """Leaves the request's context for the controllers."""
 
-    def __init__(self, application: Application) -> None:
+    def __init__(self, application: Application, rules: Policy) -> None:
         self._application = application
+        self._rules = rules
 
     def __call__(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
-        environ["qinling_exec.context"] = RequestContext.from_environ(
+        context = RequestContext.from_environ(
             environ, request_id=environ.get("openstack.request_id")
         )
+        context.is_admin = self._rules.allows("context_is_admin", context, context.project_id)
+        environ["qinling_exec.context"] = context
         return self._application(environ, start)
 
 
-class _Open:
-    """Lets everybody see what versions there are."""
+class _Keystone:
+    """Lets Keystone check the token of every request that is not for an open path."""
 
-    def __init__(self, application: Application, guarded: Application) -> None:
+    def __init__(self, application: Application, conf: cfg.ConfigOpts) -> None:
+        # Imported here: it costs a third of the start, and the embedded service has no Keystone.
+        from keystoneauth1 import exceptions as keystone
+        from keystonemiddleware import auth_token, opts
+
+        for group, options in opts.list_auth_token_opts():
+            conf.register_opts(options, group)
+        conf.set_default("http_connect_timeout", _KEYSTONE_SECONDS, "keystone_authtoken")
+        conf.set_default("cache", tokens.NAME, "keystone_authtoken")
+        # Nothing but audit events says at which endpoint the caller came in.
+        conf.set_default("include_service_catalog", bool(conf.audit.map_file),
+                         "keystone_authtoken")
         self._application = application
-        self._guarded = guarded
+        self._broken = keystone.ClientException
+        # Without memcached the process remembers; with one, what it says counts for all.
+        self._cache = None if conf.keystone_authtoken.memcached_servers else tokens.Tokens()
+        self._guarded = auth_token.AuthProtocol(application, {"oslo_config_config": conf})
+        if not (conf.keystone_authtoken.auth_type or conf.keystone_authtoken.auth_section):
+            raise exceptions.InputError(
+                "auth_strategy = keystone needs the service's own account: set auth_type,"
+                " auth_url, username, password, project_name and the domains in the group"
+                " [keystone_authtoken]."
+            )
 
     def __call__(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
-        if environ.get("PATH_INFO", "") in _OPEN:
+        if environ.get("PATH_INFO", "") in OPEN:
+            _forget(environ)
             return self._application(environ, start)
-        return self._guarded(environ, start)
+        environ[tokens.NAME] = self._cache
+        try:
+            reply: Iterable[bytes] = self._guarded(environ, start)
+        except self._broken as error:
+            # auth_token answers 503 to most of it, but not to a catalogue without Keystone.
+            LOG.critical("Tokens can't be checked: %s", error)
+            raise exceptions.Unavailable(
+                "The identity service can't be asked. Try again later."
+            ) from error
+        return reply
 
 
 class _NoAuth:
@@ -70,10 +111,33 @@ class _NoAuth:
                 "auth_strategy = noauth serves callers of its own machine only."
             )
         environ["HTTP_X_PROJECT_ID"] = environ.get("HTTP_X_PROJECT_ID") or "default"
-        environ["HTTP_X_ROLES"] = environ.get("HTTP_X_ROLES") or "admin"
-        if len(environ["HTTP_X_PROJECT_ID"]) > 80:
-            raise exceptions.InputError("X-Project-Id may have 80 characters at the most.")
+        environ["HTTP_X_ROLES"] = ",".join(_roles(environ.get("HTTP_X_ROLES") or "admin"))
+        project = environ["HTTP_X_PROJECT_ID"]
+        if len(project) > 80 or not project.isprintable():
+            raise exceptions.InputError(
+                "X-Project-Id may have 80 characters at the most, and printable ones only."
+            )
         return self._application(environ, start)
+
+
+def _roles(text: str) -> list[str]:
+    """Return the roles that a caller names, with those that they imply.
+
+    A caller with none that the rules know is a member: there is nobody to have given one.
+    """
+    roles = [role.strip() for role in text.split(",") if role.strip()]
+    if not {role.lower() for role in roles} & {*_IMPLIED, "reader", "service"}:
+        roles.append("member")
+    for role in roles:  # it grows
+        roles += [more for more in _IMPLIED.get(role.lower(), []) if more not in roles]
+    return roles
+
+
+def _forget(environ: dict[str, Any]) -> None:
+    """Remove what a caller says of itself and nobody has checked."""
+    for name in list(environ):
+        if name.startswith(("HTTP_X_", "HTTP_OPENSTACK_")) and "FORWARDED" not in name:
+            del environ[name]
 
 
 def _is_local(address: str) -> bool:

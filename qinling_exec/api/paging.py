@@ -39,7 +39,7 @@ def query(service: Service, rule: str, wanted: Page, filters: list[Filter],
     """
     context = caller()
     policy.check(service.enforcer, context, rule)
-    every = _flag("all_projects", all_projects)
+    every = flag("all_projects", all_projects)
     if project_id and context.sees_all:
         every = True
         filters = [*filters, *filter_syntax.parse({"project_id": str},
@@ -89,7 +89,8 @@ def _sort(text: str | None, columns: Collection[str]) -> list[tuple[str, str]]:
     return keys
 
 
-def _flag(name: str, text: str | None) -> bool:
+def flag(name: str, text: str | None) -> bool:
+    """Return an argument that is true or false. :raises InputError: it is neither."""
     try:
         return filter_syntax.boolean(text or "")
     except ValueError as error:

@@ -13,18 +13,20 @@ from qinling_exec.api.aliases import AliasesController
 from qinling_exec.api.executions import ExecutionsController
 from qinling_exec.api.exposure import JSON, answer
 from qinling_exec.api.functions import FunctionsController
+from qinling_exec.api.routing import Folder
 from qinling_exec.api.runtimes import RuntimesController
 from qinling_exec.service import Service
 
 
-class V1Controller:
+class V1Controller(Folder):
     """/v1."""
 
     def __init__(self, service: Service) -> None:
-        self.runtimes = RuntimesController(service)
-        self.functions = FunctionsController(service)
-        self.aliases = AliasesController(service)
-        self.executions = ExecutionsController(service)
+        super().__init__({
+            "": self.index, "openapi.json": self.openapi,
+            "runtimes": RuntimesController(service), "functions": FunctionsController(service),
+            "aliases": AliasesController(service), "executions": ExecutionsController(service),
+        })
         text = resources.files("qinling_exec.api").joinpath("openapi.json").read_text("utf-8")
         self._openapi = json.loads(text)
 
@@ -37,17 +39,19 @@ class V1Controller:
             return answer({"code": 302, "title": "Found", "description": None}, 302)
         return answer({"uri": url})
 
-    @pecan.expose(content_type=JSON, route="openapi.json")
+    @pecan.expose(content_type=JSON)
     def openapi(self) -> Any:
         """Describe the API."""
+        if pecan.request.method not in ("GET", "HEAD"):
+            pecan.abort(405, headers={"Allow": "GET, HEAD"})
         return answer(self._openapi)
 
 
-class RootController:
+class RootController(Folder):
     """/."""
 
     def __init__(self, service: Service) -> None:
-        self.v1 = V1Controller(service)
+        super().__init__({"": self.index, "v1": V1Controller(service)})
 
     @pecan.expose(content_type=JSON)
     def index(self) -> Any:

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from pecan import rest
 from wsme import types as wtypes
 
 from qinling_exec import exceptions, policy
 from qinling_exec.api import paging
 from qinling_exec.api.exposure import caller, expose
+from qinling_exec.api.routing import Collection
 from qinling_exec.api.types import base
 from qinling_exec.api.types import runtimes as types
 from qinling_exec.db.scope import Query
@@ -20,7 +20,7 @@ _CHANGEABLE = ("name", "description", "image")
 _text = wtypes.text
 
 
-class RuntimesController(rest.RestController):
+class RuntimesController(Collection):
     """/v1/runtimes."""
 
     _custom_actions = {"pool": ["GET"]}

@@ -6,12 +6,12 @@ from __future__ import annotations
 from typing import Any
 
 import pecan
-from pecan import rest
 from wsme import types as wtypes
 
 from qinling_exec import exceptions, policy
 from qinling_exec.api import downloads, filters, paging
 from qinling_exec.api.exposure import answer, caller, expose, expose_plain
+from qinling_exec.api.routing import Collection
 from qinling_exec.api.types import base
 from qinling_exec.api.types import functions as types
 from qinling_exec.api.workers import Scaler
@@ -23,7 +23,7 @@ _text = wtypes.text
 _SORTABLE = ("version_number", "created_at", "id")
 
 
-class VersionsController(rest.RestController):
+class VersionsController(Collection):
     """/v1/functions/{id}/versions."""
 
     _custom_actions = {"scale_up": ["POST"], "scale_down": ["POST"], "detach": ["POST"]}
@@ -51,13 +51,14 @@ class VersionsController(rest.RestController):
         part = self._service.versions.list(caller(), function_id, Query(wanted))
         return paging.shown("function_versions", part, types.shown_version)
 
-    @expose_plain("application/zip", "application/json")
+    @expose_plain("application/zip", "application/json", query=["download"])
     def get(self, function_id: str, version: str) -> Any:
         """Show a version, or download its package."""
         self._check("function_version:get")
         found = self._service.versions.get(caller(), function_id, _number(version))
         if not downloads.wanted(pecan.request, filters.boolean):
             return answer(types.shown_version(found))
+        self._check("function_version:download")
         package = self._service.versions.open_package(found)
         return downloads.answer(package, f"{function_id}_{found.version_number}")
 
@@ -91,7 +92,7 @@ class VersionsController(rest.RestController):
 
 def _number(text: str) -> int:
     number = base.whole(text)
-    if number is None or number < 0:
+    if number is None:
         raise exceptions.InputError(
             f"Invalid input for field/attribute version. Value: '{text[:100]}'. unable to convert"
             " to int. A whole number is required."

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,10 +19,12 @@ from qinling_exec.context import RequestContext
 from qinling_exec.db import models, scope
 from qinling_exec.db.engine import Database, utcnow
 from qinling_exec.orchestrator.workers import Workers
+from qinling_exec.quota.holding import Holding
 
 PACKAGE, IMAGE = "package", "image"
-#: Changes that need no new workers; timeouts go with each run.
-_LIGHT = {"name", "description", "timeout"}
+#: Changes that need no new workers; timeouts go with each run, and what comes after an attempt
+#: is read when it ends.
+_LIGHT = {"name", "description", "timeout", "max_attempts", "retry_on_failure"}
 
 _table = models.Function.__table__
 _versions = models.FunctionVersion.__table__
@@ -39,6 +42,8 @@ class Function:
     cpu: int
     memory_size: int
     timeout: int
+    max_attempts: int
+    retry_on_failure: bool
     runtime_id: str | None
     code: dict[str, Any]
     entry: str | None
@@ -55,6 +60,13 @@ def _build(row: sa.Row[Any]) -> Function:
     return Function(**{**values, "code": json.loads(values["code"])})
 
 
+@functools.cache  # each execution asks for its function: building a query costs as much again
+def _by_id(everywhere: bool) -> sa.Select[Any]:
+    """Return the query for a function, of one project or of any."""
+    query = sa.select(_table).where(_table.c.id == sa.bindparam("wanted"))
+    return query if everywhere else query.where(_table.c.project_id == sa.bindparam("project"))
+
+
 def find(connection: sa.Connection, context: RequestContext, function_id: str, *,
          own: bool = False) -> Function:
     """Return a function that the caller may reach.
@@ -62,8 +74,8 @@ def find(connection: sa.Connection, context: RequestContext, function_id: str, *
     :param own: only one of the caller's project, also for an administrator.
     :raises qinling_exec.exceptions.NotFound: there is none.
     """
-    mine = [scope.own(_table, context)] if own else scope.visible(_table, context)
-    row = connection.execute(sa.select(_table).where(_table.c.id == function_id, *mine)).first()
+    query = _by_id(everywhere=context.sees_all and not own)
+    row = connection.execute(query, {"wanted": function_id, "project": context.project}).first()
     if row is None:
         raise exceptions.NotFound(f"Function not found [id={function_id}]")
     return _build(row)
@@ -72,10 +84,12 @@ def find(connection: sa.Connection, context: RequestContext, function_id: str, *
 class Functions:
     """The catalogue of functions."""
 
-    def __init__(self, database: Database, storage: Storage, workers: Workers) -> None:
+    def __init__(self, database: Database, storage: Storage, workers: Workers,
+                 holding: Holding) -> None:
         self._database = database
         self._storage = storage
         self._workers = workers
+        self._holding = holding
 
     def create(self, context: RequestContext, values: dict[str, Any],
                package: Incoming | None) -> Function:
@@ -83,10 +97,21 @@ class Functions:
 
         :param values: checked column values; ``code`` is a dict.
         :raises qinling_exec.exceptions.NotFound: the runtime is not there.
-        :raises qinling_exec.exceptions.InputError: the runtime is not available.
+        :raises qinling_exec.exceptions.InputError: the runtime is not available, or there is no
+            package, or not a good one.
+        :raises qinling_exec.exceptions.OverQuota: the project has too much already.
         """
+        if values.get("runtime_id"):  # told first, as Qinling does
+            with self._database.reader() as connection:
+                self._check_runtime(connection, context, values["runtime_id"])
+            if package is None:
+                raise exceptions.InputError(
+                    "Required param is missing. Required: {'package'}, the function's zip as a"
+                    " file in a multipart form."
+                )
         if package is not None:
             self._storage.check(package, values["code"].get("md5sum"))
+        limits = self._holding.of(context.project)
         now = utcnow()
         row = {**values, "id": models.new_id(), "project_id": context.project,
                "created_at": now, "updated_at": now if package else None}
@@ -97,6 +122,8 @@ class Functions:
                 row["package"] = self._storage.keep(connection, package)
                 row["code"] = {**row["code"], "md5sum": package.md5}
             connection.execute(sa.insert(_table), {**row, "code": json.dumps(row["code"])})
+            self._holding.check(connection, context.project, limits, functions=1,
+                                size=package.size if package else 0)
             return find(connection, context, row["id"])
 
     def get(self, context: RequestContext, function_id: str) -> Function:
@@ -124,9 +151,11 @@ class Functions:
         """Change a function; workers of the old shape take no new run.
 
         :raises qinling_exec.exceptions.InputError: the change does not fit the function's kind.
+        :raises qinling_exec.exceptions.OverQuota: the package is too much for the project.
         """
         with self._database.reader() as connection:
             before = find(connection, context, function_id)
+        limits = self._holding.of(before.project_id) if package is not None else {}
         if package is not None:
             # The unchanged md5sum is refused before the package is looked at, as Qinling does.
             self._check_code(before, values.get("code", {}), package)
@@ -144,6 +173,10 @@ class Functions:
                 sa.update(_table).where(_table.c.id == function_id)
                 .values(**values, updated_at=utcnow())
             )
+            if package is not None:
+                self._holding.check(
+                    connection, before.project_id, limits, functions=0,
+                    size=package.size - self._storage.size(connection, before.package))
             after = find(connection, context, function_id)
             if heavy:
                 self._workers.detach(connection, function_id, None if _reshaped(before, after)

@@ -79,6 +79,11 @@ class Storage:
         except exceptions.NotFound as error:
             raise exceptions.NotFound(missing) from error
 
+    def size(self, connection: sa.Connection, sha256: str | None) -> int:
+        """Return the bytes of a package, 0 when there is none."""
+        found = connection.execute(sa.select(_table.c.size).where(_table.c.sha256 == sha256))
+        return int(found.scalar() or 0)
+
     def release(self, sha256: str | None) -> None:
         """Remove a package from the store when nothing refers to it any more."""
         if sha256 is None:

@@ -51,7 +51,7 @@ def find(connection: sa.Connection, context: RequestContext, function_id: str, n
     query = sa.select(_table).where(
         _table.c.function_id == function_id, _table.c.version_number == number, *mine
     )
-    row = connection.execute(query).first() if number <= models.LARGEST_INTEGER else None
+    row = connection.execute(query).first() if 0 < number <= models.LARGEST_INTEGER else None
     if row is None:
         raise exceptions.NotFound(
             f"FunctionVersion not found [function_id={function_id}, version_number={number}]"

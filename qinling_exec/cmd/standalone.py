@@ -7,6 +7,7 @@ import fcntl
 import ipaddress
 import os
 import pathlib
+import select
 import signal
 import sys
 import threading
@@ -16,13 +17,16 @@ from types import FrameType
 from typing import IO
 
 import sqlalchemy as sa
-from cheroot import wsgi
 from oslo_config import cfg
 from oslo_log import log
 
 from qinling_exec import conf as configuration
+from qinling_exec import reports, tracing
 from qinling_exec.api import app
-from qinling_exec.catalogue import runtimes
+from qinling_exec.cmd import refusal
+from qinling_exec.cmd.listener import Listener
+from qinling_exec.cmd.refusal import StartError
+from qinling_exec.conf import consistency
 from qinling_exec.context import RequestContext
 from qinling_exec.db import migration, models
 from qinling_exec.executions import leases
@@ -32,7 +36,11 @@ from qinling_exec.service import Service
 #: The built-in runtime has the same id everywhere.
 RUNTIME_ID = str(uuid.uuid5(uuid.NAMESPACE_URL, "qinling-exec:runtime:python3"))
 _START_SECONDS = 60
+_LOOK_SECONDS = 0.5
 _DRAIN_SECONDS = 330
+#: Programs that run others send a signal to them and to their group: that is one wish.
+_ONE_WISH_SECONDS = 1.0
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 _CLI = [
     cfg.HostAddressOpt("host", help="Address to listen on (default: 127.0.0.1)."),
@@ -55,20 +63,17 @@ Stop it with Ctrl-C. What it has is kept in {directory}.
 """  # noqa: E501
 
 
-class StartError(Exception):
-    """The service can't start; the text tells the person at the terminal what to do."""
-
-
 def main() -> int:
     """Run the service until SIGTERM or SIGINT; return the exit status."""
-    try:
-        conf = _configure(sys.argv[1:])
-        directory = _prepare(conf)
-        with _locked(directory):
-            return _serve(conf, directory)
-    except (StartError, cfg.ConfigFilesNotFoundError, cfg.ConfigFileParseError) as error:
-        print(f"qinling-exec-standalone: {error}", file=sys.stderr)
-        return 1
+    with refusal.told("qinling-exec-standalone"):
+        return _run()
+
+
+def _run() -> int:
+    conf = _configure(sys.argv[1:])
+    directory = _prepare(conf)
+    with _locked(directory):
+        return _serve(conf, directory)
 
 
 def _configure(args: list[str]) -> cfg.ConfigOpts:
@@ -78,6 +83,7 @@ def _configure(args: list[str]) -> cfg.ConfigOpts:
     for name in ("host", "port"):
         if getattr(conf, name) is not None:
             conf.set_override(name, getattr(conf, name), "api")
+    consistency.check(conf)
     if not conf.api.insecure_noauth_everywhere and not _is_loopback(conf.api.host):
         raise StartError(
             f"{conf.api.host} can be reached from other machines, and this service asks nobody who"
@@ -108,6 +114,7 @@ def _prepare(conf: cfg.ConfigOpts) -> pathlib.Path:
                          " another one with --data-dir.") from error
     conf.set_default("connection", f"sqlite:///{directory}/qinling_exec.sqlite", "database")
     conf.set_default("directory", str(directory / "packages"), "packages")
+    conf.set_default("access_log", False, "monitoring")
     log.setup(conf, "qinling_exec")
     return directory
 
@@ -128,28 +135,61 @@ def _locked(directory: pathlib.Path) -> IO[str]:
     return lock
 
 
-def _serve(conf: cfg.ConfigOpts, directory: pathlib.Path) -> int:
-    stop = threading.Event()
+class _Stop:
+    """Asked for by SIGTERM and SIGINT.
 
-    def on_signal(_number: int, _frame: FrameType | None) -> None:
-        if stop.is_set():  # asked twice: whoever asks does not want to wait
+    An Event would hang: when it is set in the midst of being set, and when the signal comes in the
+    moment before it waits. A pipe that the signal itself writes to does neither.
+    """
+
+    def __init__(self) -> None:
+        self._asked: float | None = None
+        self._pipe, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        for number in _SIGNALS:
+            signal.signal(number, self._on_signal)
+
+    @property
+    def asked(self) -> bool:
+        """True after the first signal."""
+        return self._asked is not None
+
+    def wait(self) -> None:
+        """Return when the service is to end."""
+        while not self.asked:
+            select.select([self._pipe], [], [])
+            os.read(self._pipe, 4096)
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        """Ask; asked twice, whoever asks does not want to wait."""
+        now = time.monotonic()
+        if self._asked is None:
+            self._asked = now
+        elif now - self._asked > _ONE_WISH_SECONDS:
             os._exit(1)
-        stop.set()
 
-    service = Service(conf)
-    server = _bind(conf, service)
-    signal.signal(signal.SIGTERM, on_signal)
-    signal.signal(signal.SIGINT, on_signal)
+
+def _serve(conf: cfg.ConfigOpts, directory: pathlib.Path) -> int:
+    reports.install(conf)
+    tracing.install(conf, "standalone")
+    service = Service(conf, alone=True)
+    # Before anything starts a thread: one that can't start leaves nothing behind.
     migration.upgrade(service.database)
-    leases.expire_all(service.database)
-    service.start()
+    server = _bind(conf, service)
+    stop = _Stop()
+    try:
+        leases.expire_all(service.database)
+        service.start()
+    except BaseException:
+        server.stop()  # its threads would keep the process
+        raise
     engine = service.build_engine()
     if not conf.empty:
         _add_runtime(service)
     engine.start()
     answering = threading.Thread(target=server.serve, name="http")
     try:
-        _await_runtimes(service, stop)
+        _await_runtimes(engine, stop)
         answering.start()
         _announce(conf, directory)
         stop.wait()
@@ -158,17 +198,16 @@ def _serve(conf: cfg.ConfigOpts, directory: pathlib.Path) -> int:
     return 0
 
 
-def _bind(conf: cfg.ConfigOpts, service: Service) -> wsgi.Server:
+def _bind(conf: cfg.ConfigOpts, service: Service) -> Listener:
     """Take the port before anything else is done."""
-    address = (conf.api.host, conf.api.port)
-    server = wsgi.Server(address, app.build(service), numthreads=conf.api.threads,
-                         request_queue_size=256, shutdown_timeout=_DRAIN_SECONDS,
-                         server_name="qinling-exec")
+    server = Listener((conf.api.host, conf.api.port), app.build(service), conf.api.threads,
+                      _DRAIN_SECONDS)
     try:
         server.prepare()
     except OSError as error:
         raise StartError(f"Port {conf.api.port} of {conf.api.host} can't be used"
                          f" ({_reason(error)}). Name another one with --port.") from error
+    conf.set_override("port", server.socket.getsockname()[1], "api")  # 0 means any
     return server
 
 
@@ -188,18 +227,12 @@ def _add_runtime(service: Service) -> None:
         })
 
 
-def _await_runtimes(service: Service, stop: threading.Event) -> None:
+def _await_runtimes(engine: Engine, stop: _Stop) -> None:
     """Wait until the runtimes' pools are there, so that a function can run."""
-    table = models.Runtime.__table__
     until = time.monotonic() + _START_SECONDS
-    while time.monotonic() < until and not stop.is_set():
-        with service.database.reader() as connection:
-            creating = connection.execute(
-                sa.select(table.c.id).where(table.c.status == runtimes.CREATING)
-            ).first()
-        if creating is None:
+    while time.monotonic() < until and not stop.asked:
+        if engine.wait_ready(_LOOK_SECONDS):
             return
-        stop.wait(0.02)
 
 
 def _announce(conf: cfg.ConfigOpts, directory: pathlib.Path) -> None:
@@ -211,14 +244,18 @@ def _announce(conf: cfg.ConfigOpts, directory: pathlib.Path) -> None:
     sys.stdout.flush()
 
 
-def _stop(server: wsgi.Server, answering: threading.Thread, engine: Engine,
+def _stop(server: Listener, answering: threading.Thread, engine: Engine,
           service: Service) -> None:
     """Answer what was asked, end what runs, leave nothing behind."""
     if answering.ident is not None:
         server.stop()
         answering.join()
-    engine.stop()
+    engine.stop(others=False)
     service.stop()
+    tracing.uninstall()
+    # It has ended cleanly: a late signal would kill the interpreter that shuts down.
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 if __name__ == "__main__":

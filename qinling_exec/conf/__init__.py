@@ -6,23 +6,51 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from oslo_config import cfg
-from oslo_db import options as db_options
 from oslo_log import log
+from oslo_middleware import cors, http_proxy_to_wsgi
 from oslo_policy import opts as policy_opts
+from oslo_reports import opts as report_opts
 
 from qinling_exec import version
-from qinling_exec.conf import api, default, engine, limits, packages, process
+from qinling_exec.conf import (
+    api,
+    audit,
+    database,
+    default,
+    engine,
+    kubernetes,
+    limits,
+    monitoring,
+    packages,
+    process,
+    quotas,
+    retention,
+    tracing,
+)
 
-_GROUPS = (default, api, engine, packages, limits, process)
-_QUIET = ["sqlalchemy=WARNING", "alembic=WARNING", "stevedore=WARNING", "urllib3=WARNING"]
+_GROUPS = (default, api, database, engine, packages, limits, quotas, process, kubernetes,
+           monitoring, audit, retention, tracing)
+# Pecan reports an Accept header that it can't satisfy as an error of the service's.
+_QUIET = ["sqlalchemy=WARNING", "alembic=WARNING", "stevedore=WARNING", "urllib3=WARNING",
+          "pecan=CRITICAL",
+          # It logs what it raises as well, with a traceback.
+          "oslo_db.sqlalchemy.exc_filters=CRITICAL"]
 
 
 def register_opts(conf: cfg.ConfigOpts) -> None:
     """Register every option that the service reads, its libraries' included."""
     for group in _GROUPS:
         group.register_opts(conf)
-    conf.register_opts(db_options.database_opts, "database")
     log.register_options(conf)
+    report_opts.set_defaults(conf)
+    conf.register_opts(http_proxy_to_wsgi.OPTS, "oslo_middleware")
+    cors.set_defaults(
+        allow_headers=["Content-Type", "Idempotency-Key", "Range", "X-Auth-Token",
+                       "X-OpenStack-Request-ID"],
+        allow_methods=["GET", "POST", "PUT", "DELETE", "OPTIONS"],
+        expose_headers=["Content-Range", "Retry-After", "X-OpenStack-Request-ID"],
+    )
+    conf.register_opts(cors.CORS_OPTS, "cors")
     policy_opts.set_defaults(conf, policy_file="policy.yaml")
 
 

@@ -10,15 +10,51 @@ OPTS = [
         "host", default="127.0.0.1", help="Address that the embedded service listens on."
     ),
     cfg.PortOpt("port", default=7070, help="Port that the embedded service listens on."),
+    cfg.ListOpt(
+        "bind", default=["127.0.0.1:7070"],
+        help="Addresses that gunicorn listens on with the configuration in etc/: host:port or"
+             " unix:/path. The embedded service has host and port instead.",
+    ),
     cfg.IntOpt(
-        "threads", default=64, min=1, max=1000,
-        help="Requests that one process of the embedded service answers at once; a synchronous"
+        "processes", default=2, min=1, max=256,
+        help="Processes of gunicorn with the configuration in etc/. Each answers as many requests"
+             " at once as it has threads.",
+    ),
+    cfg.IntOpt(
+        "threads", default=80, min=1, max=1000,
+        help="Requests that one process answers at once; a synchronous"
              " execution holds one of them until it ends.",
     ),
     cfg.IntOpt(
         "sync_seconds", default=600, min=1,
         help="Seconds that a synchronous caller waits for an execution that has no worker yet;"
              " then the record is answered as it is, and the execution goes on.",
+    ),
+    cfg.IntOpt(
+        "max_sync_waits", default=64, min=1,
+        help="Synchronous executions, and cancels that wait for the end, which one process answers"
+             " at once. Keep it below the number of the server's threads, so that everything else"
+             " gets through; a request for one more is refused with 503.",
+    ),
+    cfg.IntOpt(
+        "max_followers", default=600, min=0,
+        help="Clients that one process lets follow logs. All of them share one thread, and each"
+             " holds an open file; see also ulimit -n.",
+    ),
+    cfg.IntOpt(
+        "follow_threads", default=8, min=0,
+        help="Further clients that follow logs where the server keeps its connections to itself:"
+             " with uWSGI, or with TLS. Each holds one of the server's threads.",
+    ),
+    cfg.IntOpt(
+        "idempotency_seconds", default=24 * 3600, min=1,
+        help="Seconds for which an Idempotency-Key is remembered.",
+    ),
+    cfg.FloatOpt(
+        "list_seconds", default=5.0, min=0.1,
+        help="Seconds that the database may take for a page of executions. The lists that the"
+             " documentation promises take milliseconds; others, such as all executions sorted by"
+             " their description, may need every row and are refused after this time.",
     ),
     cfg.BoolOpt(
         "insecure_noauth_everywhere", default=False,

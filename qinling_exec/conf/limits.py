@@ -20,6 +20,16 @@ OPTS = [
     *_range("cpu", "millicpu", 100, 100, 300),
     *_range("memory", "bytes for one run", 32 * _MIB, 32 * _MIB, 128 * _MIB),
     *_range("timeout", "seconds", 5, 1, 300),
+    cfg.IntOpt("max_attempts", default=10, min=1, max=10,
+               help="Most attempts that a function may ask for (its field max_attempts). Functions"
+                    " that have more already keep them."),
+    cfg.IntOpt("queued_per_project", default=20000, min=1,
+               help="Executions of one project that may wait for a worker; another one is refused"
+                    " with 429. Each API process counts for itself now and then, so that a few"
+                    " more may slip in."),
+    cfg.IntOpt("queued", default=100000, min=1,
+               help="Executions of all projects that may wait for a worker; another one is refused"
+                    " with 503."),
     cfg.IntOpt("versions", default=10, min=1, help="Versions that a function may have."),
     cfg.IntOpt("json_body", default=16 * _MIB, min=1024, help="Bytes of a JSON request body."),
     cfg.IntOpt("json_depth", default=100, min=4, help="Depth of nesting of a JSON body or input."),

@@ -1,30 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Connections and transactions, on oslo.db's enginefacade."""
+"""The database of a process: transactions that read, that write, and that are tried again."""
 
 from __future__ import annotations
 
 import contextlib
-import os
+import itertools
+import logging
+import random
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from oslo_config import cfg
-from oslo_db import exception as db_exc
-from oslo_db.sqlalchemy import enginefacade
-from sqlalchemy import pool
 
 from qinling_exec import exceptions
+from qinling_exec.db import connections, failures
+from qinling_exec.db.breaker import Breaker
+from qinling_exec.db.failures import Kind
 
-#: [database] options that are handed to enginefacade as they are.
-_PASSED_ON = (
-    "connection", "mysql_sql_mode", "mysql_wsrep_sync_wait", "max_pool_size", "max_overflow",
-    "pool_timeout", "connection_recycle_time", "connection_debug", "connection_trace",
-    "max_retries", "retry_interval", "connection_parameters",
-)
-_SQLITE_BUSY_SECONDS = 15
+LOG = logging.getLogger(__name__)
+T = TypeVar("T")
+#: Seconds between tries of a transaction: at most the first at first, then doubling to the last.
+_PAUSES = (0.02, 1.0)
+#: Seconds after which a transaction is not tried anew.
+_PATIENCE = 10.0
 
 
 def utcnow() -> datetime:
@@ -32,57 +34,171 @@ def utcnow() -> datetime:
     return datetime.now(UTC).replace(tzinfo=None)
 
 
-@enginefacade.transaction_context_provider
-class _Transaction:
-    """What enginefacade hangs one transaction on."""
+class OutcomeUnknown(Exception):
+    """The connection was lost while COMMIT was on its way: it may have been carried out."""
 
 
 class Database:
-    """One database, shared by all threads of a process.
+    """One database, shared by all threads of a process. Making it connects to nothing.
+
+    The isolation is READ COMMITTED (SQLite: serializable): whatever depends on what was read is
+    written by compare-and-set, which holds at that level, on Galera too, and needs no retries of
+    transactions that merely read old rows.
 
     :param conf: configuration with the group [database].
-    :raises qinling_exec.exceptions.Unavailable: from :meth:`reader` and :meth:`writer`, when
+    :raises qinling_exec.exceptions.Unavailable: from all methods that open a transaction, when
         the database can't be reached or does not answer in time.
     """
 
     def __init__(self, conf: cfg.ConfigOpts) -> None:
-        options = {name: getattr(conf.database, name) for name in _PASSED_ON}
-        self._facade = enginefacade.transaction_context()
-        self._facade.configure(sqlite_fk=True, **options)
-        self._facade.append_on_engine_create(_tune)
+        self._conf = conf
+        self._engine = connections.build(conf)
+        #: ``sqlite``, ``postgresql`` or ``mysql``, which is MariaDB too.
+        self.kind = self._engine.url.get_backend_name()
+        options = conf.database
+        self._breaker = Breaker(options.down_pause, options.statement_timeout + 1)
+        self._attempts = options.transaction_attempts
         self._write_lock: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
-        url = sa.make_url(conf.database.connection)
-        if url.get_backend_name() == "sqlite":
-            _create_private(url.database)
+        reading: dict[str, Any] = {}
+        if self.kind == "sqlite":
             # SQLite has one writer at a time and lets the others sleep and poll; a lock of
             # our own hands the turn over at once.
             self._write_lock = threading.Lock()
+        elif self.kind == "postgresql":
+            # At READ COMMITTED each statement has a view of its own anyway; without BEGIN and
+            # ROLLBACK that is two trips less. On MariaDB the switch itself would be a trip.
+            reading = {"isolation_level": "AUTOCOMMIT"}
+        self._reading = self._engine.execution_options(**reading) if reading else self._engine
 
     @property
     def engine(self) -> sa.Engine:
-        """The SQLAlchemy engine, for migrations and reports."""
-        engine: sa.Engine = self._facade.writer.get_engine()
-        return engine
+        """The SQLAlchemy engine, for reports and tests."""
+        return self._engine
+
+    @property
+    def is_down(self) -> bool:
+        """True while the database is known to be out of reach."""
+        return self._breaker.is_down
+
+    @contextlib.contextmanager
+    def patient(self) -> Iterator[sa.Connection]:
+        """Open a connection of its own on which a statement may take any time, for migrations."""
+        engine = connections.build(self._conf, patient=True)
+        try:
+            with _translated(), engine.connect() as connection:
+                yield connection
+        finally:
+            engine.dispose()
 
     @contextlib.contextmanager
     def reader(self) -> Iterator[sa.Connection]:
         """Open a transaction that only reads."""
-        with _translated(), self._facade.reader.connection.using(_Transaction()) as connection:
+        with _translated(), self._connected(self._reading) as connection:
+            connection.begin()  # rolled back when the connection goes to the pool
             yield connection
 
     @contextlib.contextmanager
     def writer(self) -> Iterator[sa.Connection]:
-        """Open a transaction that writes; it is committed unless an exception leaves it."""
-        with _translated(), self._write_lock, _immediate():
-            with self._facade.writer.connection.using(_Transaction()) as connection:
-                yield connection
+        """Open a transaction that writes; it is committed unless an exception leaves it.
+
+        It can't be tried again: prefer :meth:`transact`.
+        """
+        with _translated(), self._writing() as connection:
+            yield connection
+
+    def transact(self, work: Callable[[sa.Connection], T],
+                 settled: Callable[[sa.Connection], T | None] | None = None) -> T:
+        """Run ``work`` in a transaction that writes, again where that does nothing twice.
+
+        The database rolls back what it could not commit: after a deadlock or a failed
+        certification, and when the connection is lost before COMMIT, ``work`` is run again. It
+        must have no effect but on its connection. When the connection is lost in COMMIT, nobody
+        knows whether the transaction was carried out: ``settled`` finds out.
+
+        :param settled: given a connection, returns the transaction's result when it was
+            committed, and None when not, in which case ``work`` is run again, in the same
+            transaction: a row that it looks at should be locked (``with_for_update``). Without
+            it an unknown outcome is answered as Unavailable.
+        :returns: what ``work`` or ``settled`` returned.
+        """
+        until = time.monotonic() + _PATIENCE
+        unknown = False
+
+        def last(attempt: int) -> bool:
+            # Whoever has to find out what happened does so as long as there is time.
+            return time.monotonic() > until or (attempt >= self._attempts and not unknown)
+
+        for attempt in itertools.count(1):
+            try:
+                with self._writing() as connection:
+                    known = settled(connection) if unknown and settled is not None else None
+                    return known if known is not None else work(connection)
+            except exceptions.ServiceError:
+                if not unknown or last(attempt):
+                    raise
+            except OutcomeUnknown as error:
+                unknown = True
+                if settled is None or last(attempt):
+                    raise _unsure() from error
+                LOG.warning("The database was lost during a commit: its outcome is looked up.")
+            except Exception as error:
+                kind = failures.kind(error)
+                # A duplicate while the outcome is unknown is this transaction's own first try.
+                again = {Kind.CONFLICT, Kind.LOST} | ({Kind.DUPLICATE} if unknown else set())
+                if kind not in again or last(attempt):
+                    if unknown:
+                        raise _unsure() from error
+                    known_as = failures.answer(error)
+                    if known_as is None:
+                        raise
+                    raise known_as from error
+                LOG.info("A transaction is tried again (%s).", kind.name.lower())
+            time.sleep(random.uniform(0, min(_PAUSES[0] * 2 ** min(attempt, 20), _PAUSES[1])))
+        raise AssertionError("unreachable")
 
     def close(self) -> None:
         """Close every pooled connection."""
-        self.engine.dispose()
+        self._engine.dispose()
 
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[sa.Connection]:
+        """Open a transaction that writes; errors leave it as they are."""
+        with self._write_lock, self._connected(self._engine) as connection:
+            with _immediate():  # not longer: who reads meanwhile, on another connection, may
+                transaction = connection.begin()
+            try:
+                yield connection
+            except BaseException:
+                _roll_back(transaction)
+                raise
+            try:
+                transaction.commit()
+            except Exception as error:
+                if failures.kind(error) is Kind.LOST:
+                    raise OutcomeUnknown from error
+                raise
 
-_mode = threading.local()
+    @contextlib.contextmanager
+    def _connected(self, engine: sa.Engine) -> Iterator[sa.Connection]:
+        """Take a connection, and notice when the database is down or silent."""
+        self._breaker.check()
+        try:
+            connection = engine.connect()
+        except Exception as error:
+            if failures.kind(error) is Kind.LOST:
+                self._breaker.trip(error)
+            raise
+        began = time.monotonic()
+        try:
+            with contextlib.closing(connection):
+                yield connection
+        except Exception as error:
+            if failures.kind(error) is not Kind.LOST:
+                self._breaker.reset()
+            elif time.monotonic() - began > self._conf.database.statement_timeout:
+                self._breaker.trip(error)
+            raise
+        self._breaker.reset()
 
 
 @contextlib.contextmanager
@@ -91,11 +207,11 @@ def _immediate() -> Iterator[None]:
 
     One that reads first and writes later fails when another wrote in between.
     """
-    _mode.immediate = True
+    connections.mode.immediate = True
     try:
         yield
     finally:
-        _mode.immediate = False
+        connections.mode.immediate = False
 
 
 @contextlib.contextmanager
@@ -103,46 +219,25 @@ def _translated() -> Iterator[None]:
     """Turn what makes a database unusable into errors that a client understands."""
     try:
         yield
-    except db_exc.DBConnectionError as error:
-        raise exceptions.Unavailable("The database can't be reached. Try again later.") from error
-    except (db_exc.DBError, sa.exc.SQLAlchemyError) as error:
-        text = str(error)
-        if "database or disk is full" in text or "No space left" in text:
-            raise exceptions.InsufficientStorage() from error
-        if "database is locked" in text or isinstance(error, sa.exc.TimeoutError):
-            raise exceptions.Unavailable("The database is busy. Try again later.") from error
+    except exceptions.ServiceError:
         raise
+    except OutcomeUnknown as error:
+        raise _unsure() from error
+    except Exception as error:
+        known = failures.answer(error)
+        if known is None:
+            raise
+        raise known from error
 
 
-def _tune(engine: sa.Engine) -> None:
-    """Set up a new engine for its kind of database."""
-    if engine.dialect.name != "sqlite":
-        return
-    old = engine.pool
-    # oslo.db chooses NullPool: a connect and its PRAGMAs for each transaction, four times
-    # the cost of a pooled one.
-    engine.pool = pool.QueuePool(
-        old._creator, pool_size=8, max_overflow=-1, dialect=engine.dialect, _dispatch=old.dispatch
-    )
-    sa.event.listen(engine, "connect", _prepare_sqlite)
-    sa.event.listen(engine, "begin", _begin_sqlite, insert=True)
+def _roll_back(transaction: sa.RootTransaction) -> None:
+    """Roll back without hiding the error that is the reason for it."""
+    try:
+        transaction.rollback()
+    except Exception as error:
+        LOG.debug("The rollback failed as well: %s", error)
 
 
-def _prepare_sqlite(connection: Any, _record: object) -> None:
-    """Readers beside one writer; commits survive a crash of the process and of the machine."""
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute(f"PRAGMA busy_timeout = {_SQLITE_BUSY_SECONDS * 1000}")
-
-
-def _begin_sqlite(connection: sa.Connection) -> None:
-    if getattr(_mode, "immediate", False) and "in_transaction" not in connection.info:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-        connection.info["in_transaction"] = True  # oslo.db's own BEGIN is then left out
-
-
-def _create_private(path: str | None) -> None:
-    """Create the database file readable by its owner alone: it holds inputs and results."""
-    if path in (None, "", ":memory:"):
-        raise exceptions.InputError("[database] connection: a SQLite database must be a file.")
-    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+def _unsure() -> exceptions.Unavailable:
+    return exceptions.Unavailable("The database was lost while it stored this: it may be stored or"
+                                  " not. Look, or try again later.")

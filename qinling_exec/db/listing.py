@@ -3,9 +3,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
-from qinling_exec import exceptions
+from qinling_exec.db import markers
 
 #: Qinling's operators; a bare value means ``eq``.
 OPERATORS = ("in", "nin", "eq", "neq", "gt", "gte", "lt", "lte", "has")
@@ -24,7 +21,11 @@ OLDEST_FIRST = (("created_at", "asc"), ("id", "asc"))
 
 @dataclass(frozen=True)
 class Filter:
-    """One condition on one column; ``value`` is a list for ``in`` and ``nin``."""
+    """One condition on one column.
+
+    ``value`` is a list for ``in`` and ``nin``. The operators ``within`` and ``outside`` are not a
+    client's: their value is a list of spans, each with its beginning and the end behind it.
+    """
 
     column: str
     operator: str
@@ -52,6 +53,11 @@ class Page:
             keys.append(("id", keys[-1][1] if keys else "asc"))
         return keys
 
+    @property
+    def names(self) -> list[str]:
+        """The columns of the sort keys."""
+        return [name for name, _ in self.keys]
+
 
 def select(table: sa.Table, scope: Sequence[sa.ColumnElement[bool]],
            filters: Sequence[Filter], page: Page, connection: sa.Connection) -> list[sa.Row[Any]]:
@@ -60,18 +66,33 @@ def select(table: sa.Table, scope: Sequence[sa.ColumnElement[bool]],
     :param scope: what the caller may see at all; markers obey it too.
     :raises qinling_exec.exceptions.InputError: the marker is of no row or not of this order.
     """
-    query = sa.select(table).where(*scope, *(condition(table, f) for f in filters))
-    if page.marker:
-        query = query.where(_after(table, page, _position(table, scope, page, connection)))
-    order = [_directed(table, name, way) for name, way in page.keys]
-    return list(connection.execute(query.order_by(*order).limit(page.limit + 1)))
+    place = page.marker and markers.position(table, scope, page.names, page.marker, connection)
+    return list(connection.execute(
+        query(table, scope, filters, page, place or None, connection.dialect)
+    ))
+
+
+def query(table: sa.Table, scope: Sequence[sa.ColumnElement[bool]], filters: Sequence[Filter],
+          page: Page, place: Sequence[Any] | None, dialect: sa.Dialect) -> sa.Select[Any]:
+    """Return the query of a page, in whatever way the database finds to answer it.
+
+    :param place: the values of the sort keys behind which the page begins.
+    """
+    chosen = sa.select(table).where(*scope, *(condition(table, f) for f in filters))
+    if place is not None:
+        chosen = chosen.where(_after(table, page, place, dialect))
+    return chosen.order_by(*order(table, page)).limit(page.limit + 1)
+
+
+def order(table: sa.Table, page: Page) -> list[sa.ColumnElement[Any]]:
+    """Return the order of a list as SQL."""
+    keys = [(_sortable(table, name), way) for name, way in page.keys]
+    return [column.desc() if way == "desc" else column.asc() for column, way in keys]
 
 
 def token(row: sa.RowMapping, page: Page) -> str:
     """Return the marker that stands for a row's place, also after the row is gone."""
-    values = [_plain(row[name]) for name, _ in page.keys]
-    text = json.dumps([[name for name, _ in page.keys], values])
-    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+    return markers.token(row, page.names)
 
 
 def condition(table: sa.Table, wanted: Filter) -> sa.ColumnElement[bool]:
@@ -79,6 +100,9 @@ def condition(table: sa.Table, wanted: Filter) -> sa.ColumnElement[bool]:
     column, value = table.c[wanted.column], wanted.value
     if wanted.operator == "has":
         return _Holds(column, sa.literal(value))
+    if wanted.operator in ("within", "outside"):
+        spans = [sa.and_(column >= begin, column < end) for begin, end in value]
+        return sa.or_(*spans) if wanted.operator == "within" else sa.not_(sa.or_(*spans))
     operators = {
         "eq": column.__eq__, "neq": column.__ne__, "gt": column.__gt__, "gte": column.__ge__,
         "lt": column.__lt__, "lte": column.__le__, "in": column.in_, "nin": column.not_in,
@@ -100,44 +124,30 @@ def _compile_holds(element: _Holds, compiler: Any, **options: Any) -> str:
     return f"{function}({compiler.process(element.clauses, **options)}) > 0"
 
 
-def _position(table: sa.Table, scope: Sequence[sa.ColumnElement[bool]], page: Page,
-              connection: sa.Connection) -> list[Any]:
-    """Return the values of the sort keys at the marker."""
-    marker = page.marker or ""
-    if "-" in marker and len(marker) == 36:
-        row = connection.execute(sa.select(table).where(table.c.id == marker, *scope)).first()
-        if row is None:
-            raise exceptions.InputError(
-                f"The marker {marker} is not found: its object may be deleted. Follow the 'next'"
-                " link."
-            )
-        return [_plain(row._mapping[name]) for name, _ in page.keys]
-    return _decode(marker, page)
-
-
-def _decode(marker: str, page: Page) -> list[Any]:
-    try:
-        raw = base64.urlsafe_b64decode(marker.encode() + b"=" * (-len(marker) % 4))
-        names, values = json.loads(raw)
-    except (ValueError, UnicodeError, binascii.Error, RecursionError, TypeError) as error:
-        raise exceptions.InputError("The marker is not valid: follow the 'next' link.") from error
-    expected = [name for name, _ in page.keys]
-    if names != expected or not isinstance(values, list) or len(values) != len(expected):
-        raise exceptions.InputError("The marker belongs to another sort order: start without one.")
-    return values
-
-
-def _after(table: sa.Table, page: Page, position: list[Any]) -> sa.ColumnElement[bool]:
-    """Return the condition for rows behind a position."""
-    columns = [_sortable(table, name) for name, _ in page.keys]
-    values = [_typed(table, name, value) for (name, _), value in zip(page.keys, position,
-                                                                     strict=True)]
+def _after(table: sa.Table, page: Page, place: Sequence[Any],
+           dialect: sa.Dialect) -> sa.ColumnElement[bool]:
+    """Return the condition for rows behind a place."""
+    columns = [_sortable(table, name) for name in page.names]
+    values = [_literal(table.c[name], value)
+              for name, value in zip(page.names, place, strict=True)]
     ways = {way for _, way in page.keys}
-    if len(ways) == 1:
-        left, right = sa.tuple_(*columns), sa.tuple_(*values)
-        return left < right if ways == {"desc"} else left > right
+    if len(ways) > 1:
+        return _step_by_step(columns, values, [way for _, way in page.keys])
+    left, right = sa.tuple_(*columns), sa.tuple_(*values)
+    behind = left < right if ways == {"desc"} else left > right
+    if dialect.name in ("mysql", "mariadb"):
+        # It finds no range in a comparison of tuples, but in one of their first columns.
+        first = columns[0] <= values[0] if ways == {"desc"} else columns[0] >= values[0]
+        return sa.and_(first, behind)
+    return behind
+
+
+def _step_by_step(columns: Sequence[sa.ColumnElement[Any]],
+                  values: Sequence[sa.ColumnElement[Any]],
+                  ways: Sequence[str]) -> sa.ColumnElement[bool]:
+    """Return the condition when some keys rise and others fall."""
     steps = []
-    for index, (_, way) in enumerate(page.keys):
+    for index, way in enumerate(ways):
         column, value = columns[index], values[index]
         beyond = column < value if way == "desc" else column > value
         steps.append(sa.and_(*(columns[i] == values[i] for i in range(index)), beyond))
@@ -149,34 +159,30 @@ def _sortable(table: sa.Table, name: str) -> sa.ColumnElement[Any]:
     column = table.c[name]
     if not column.nullable:
         return column
-    return sa.func.coalesce(column, sa.literal(_least(column), column.type))
+    return sa.func.coalesce(column, _literal(column, None))
 
 
-def _directed(table: sa.Table, name: str, way: str) -> sa.ColumnElement[Any]:
-    column = _sortable(table, name)
-    return column.desc() if way == "desc" else column.asc()
+def _literal(column: sa.Column[Any], value: Any) -> sa.ColumnElement[Any]:
+    """Return a value of a column, or the one that stands for NULL."""
+    literal = sa.literal(_least(column) if value is None else value, column.type)
+    return _Time(literal) if isinstance(column.type, sa.DateTime) else literal
+
+
+class _Time(FunctionElement[datetime]):
+    """A time that MariaDB takes for one: else it compares the letters of both."""
+
+    inherit_cache = True
+    type = sa.DateTime()
+
+
+@compiles(_Time)
+def _compile_time(element: _Time, compiler: Any, **options: Any) -> str:
+    text = compiler.process(element.clauses, **options)
+    return f"CAST({text} AS DATETIME(6))" if compiler.dialect.name in ("mysql", "mariadb") else (
+        text)
 
 
 def _least(column: sa.ColumnElement[Any]) -> Any:
     if isinstance(column.type, sa.DateTime):
         return datetime(1, 1, 1)
     return "" if isinstance(column.type, sa.String) else -1
-
-
-def _plain(value: Any) -> Any:
-    return value.isoformat() if isinstance(value, datetime) else value
-
-
-def _typed(table: sa.Table, name: str, value: Any) -> sa.ColumnElement[Any]:
-    """Turn a value out of a marker back into one of the column's type."""
-    column = table.c[name]
-    if value is None:
-        return sa.literal(_least(column), column.type)
-    kind: type = column.type.python_type
-    try:
-        value = datetime.fromisoformat(value) if kind is datetime else value
-        if not isinstance(value, kind):
-            raise TypeError
-    except (TypeError, ValueError) as error:
-        raise exceptions.InputError("The marker is not valid: follow the 'next' link.") from error
-    return sa.literal(value, column.type)

@@ -105,6 +105,10 @@ class Function(Owned, Base):
     count: Mapped[int] = mapped_column(sa.Integer, default=0)
     latest_version: Mapped[int] = mapped_column(sa.Integer, default=0)
     package: Mapped[str | None] = mapped_column(sa.ForeignKey("packages.sha256"), index=True)
+    #: How often an execution may be begun when the service fails it.
+    max_attempts: Mapped[int] = mapped_column(sa.Integer, default=1, server_default="1")
+    #: Whether it may also be begun again when the function fails.
+    retry_on_failure: Mapped[bool] = mapped_column(default=False, server_default=sa.false())
 
     __table_args__ = (
         sa.Index(None, "project_id", "created_at", "id"),
@@ -196,18 +200,25 @@ class Execution(Owned, Base):
     #: Who runs it; together with attempts the fence of every later write.
     runner_id: Mapped[str | None] = mapped_column(sa.String(36))
     attempts: Mapped[int] = mapped_column(sa.Integer, default=0)
+    #: Where it runs, so that others can end it there.
+    worker: Mapped[str | None] = mapped_column(sa.String(80))
+    #: When it may be begun again, by the database's clock.
+    retry_at: Mapped[datetime | None] = mapped_column(Time)
+    cancel_requested_at: Mapped[datetime | None] = mapped_column(Time)
     started_at: Mapped[datetime | None] = mapped_column(Time)
     finished_at: Mapped[datetime | None] = mapped_column(Time)
 
     __table_args__ = (
-        sa.Index(None, "project_id", "created_at", "id"),
+        # Lists: qinling_exec.db.listing merges the states of one project, function or all.
+        sa.Index(None, "status", "created_at", "id"),
         sa.Index(None, "project_id", "status", "created_at", "id"),
-        sa.Index(None, "project_id", "function_id", "created_at", "id"),
-        sa.Index(None, "created_at", "id"),
-        # What is not ended: few rows among millions. MariaDB has no partial indexes.
+        sa.Index("ix_executions_function", "function_id", "project_id", "status", "created_at",
+                 "id"),
+        # What is not ended: few rows among millions. MariaDB has no partial indexes. The queue is
+        # where there is no runner, each version's oldest first; so what runs is found without it.
         sa.Index(
-            "ix_executions_running", "function_id", "function_version", "runner_id", "created_at",
-            "id",
+            "ix_executions_running", "status", "runner_id", "function_id", "function_version",
+            "created_at", "id",
             sqlite_where=sa.text("status = 'running'"),
             postgresql_where=sa.text("status = 'running'"),
         ),
@@ -249,3 +260,27 @@ class ExecutionLog(Base):
         sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=False
     )
     data: Mapped[bytes] = mapped_column(Bytes)
+
+
+class IdempotencyKey(Base):
+    """A key under which a client may send the same request again."""
+
+    __tablename__ = "idempotency_keys"
+
+    project_id: Mapped[str] = mapped_column(sa.String(80), primary_key=True)
+    key: Mapped[str] = mapped_column(sa.String(255), primary_key=True)
+    #: SHA-256 of what was asked: another request under the key is a mistake.
+    request_hash: Mapped[str] = mapped_column(sa.String(64))
+    #: Without a foreign key: a deleted execution is not run again.
+    execution_id: Mapped[str] = mapped_column(sa.String(36))
+    created_at: Mapped[datetime] = mapped_column(Time, default=utcnow, index=True)
+
+
+class QuotaLock(Base):
+    """A row for each project with limits; who holds its lock may count what the project has."""
+
+    __tablename__ = "quota_locks"
+
+    project_id: Mapped[str] = mapped_column(sa.String(80), primary_key=True)
+    #: Changed each time: a cluster like Galera notices only what is written.
+    taken: Mapped[int] = mapped_column(sa.BigInteger, default=0)

@@ -53,6 +53,13 @@ def listed(table: sa.Table, context: RequestContext,
     return [own(table, context)]
 
 
+def filters(context: RequestContext, query: Query) -> list[listing.Filter]:
+    """Return the same as a filter."""
+    if query.all_projects:
+        return []
+    return [listing.Filter("project_id", "eq", context.project)]
+
+
 def fetch(connection: sa.Connection, table: sa.Table, query: Query,
           scope: Sequence[sa.ColumnElement[bool]], build: Callable[[sa.Row[Any]], T]) -> Slice[T]:
     """Return one page of rows as domain objects."""

@@ -1,19 +1,81 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tells the engine of this process that there is something to do."""
+"""What processes tell each other, so that nobody has to look all the time.
+
+A message is heard at once in its own process, and on PostgreSQL in all others. Elsewhere they
+find out by looking at the database; nobody relies on a message.
+"""
 
 from __future__ import annotations
 
 import threading
+from collections import defaultdict
+from collections.abc import Callable
+
+from qinling_exec.db.channel import Channel
+from qinling_exec.db.engine import Database
+
+#: Work was queued, or a table has something to do for an engine.
+QUEUE = "queue"
+#: An execution ended that another process may wait for; the payload is its id.
+ENDED = "ended"
+#: An execution is to be cancelled by whoever runs it; the payload is its id.
+CANCEL = "cancel"
+
+#: Between looks while something happens, and at the most, in seconds.
+BUSY_SECONDS, IDLE_SECONDS = 0.05, 1.0
+#: How much longer each look without a find waits.
+_SLOWER = 1.25
+#: Looks that may find nothing before the pauses grow.
+_PATIENT_LOOKS = 20
 
 
 class Wakeup:
-    """A bell: rung by whoever queued work, heard by the loop that does it."""
+    """A bell: rung by whoever queued work, heard by the loop that does it.
 
-    def __init__(self) -> None:
+    :param alone: no other process uses the database, so nothing happens unheard.
+    """
+
+    def __init__(self, database: Database | None = None, *, alone: bool = False) -> None:
         self._event = threading.Event()
+        self._alone = alone
+        self._listeners: dict[str, list[Callable[[str], object]]] = defaultdict(list)
+        self._channel = None if alone or database is None else Channel.of(database, self._hear)
+
+    def start(self) -> None:
+        """Begin to hear other processes, where the database passes messages on."""
+        if self._channel is not None:
+            self._channel.start()
+
+    def stop(self) -> None:
+        """Hear other processes no longer."""
+        if self._channel is not None:
+            self._channel.stop()
+
+    @property
+    def prompt(self) -> bool:
+        """True when whatever happens is heard at once: looks are only for what got lost."""
+        return self._alone or (self._channel is not None and self._channel.up)
+
+    def listen(self, topic: str, callback: Callable[[str], object]) -> None:
+        """Have something called with each message's payload; it must return quickly."""
+        self._listeners[topic].append(callback)
+
+    def send(self, topic: str, payload: str = "") -> None:
+        """Send a message, to be called after the commit of what it is about.
+
+        Other processes get it from a thread: it costs the caller nothing, and many at once cost
+        the database one transaction.
+        """
+        self._hear(topic, payload)
+        if self._channel is not None:
+            self._channel.send(topic, payload)
 
     def ring(self) -> None:
-        """Wake the listener, now or at its next wait."""
+        """Wake the engines, now or at their next wait."""
+        self.send(QUEUE)
+
+    def wake(self) -> None:
+        """Wake the engine of this process alone."""
         self._event.set()
 
     def wait(self, seconds: float) -> bool:
@@ -21,3 +83,32 @@ class Wakeup:
         rang = self._event.wait(seconds)
         self._event.clear()
         return rang
+
+    def _hear(self, topic: str, payload: str) -> None:
+        if topic == QUEUE:
+            self._event.set()
+        for callback in self._listeners.get(topic, ()):
+            callback(payload)
+
+
+class Pace:
+    """How long to wait between looks at the database: short while there is something to find."""
+
+    shortest = BUSY_SECONDS
+
+    def __init__(self, wakeup: Wakeup) -> None:
+        self._wakeup = wakeup
+        self._empty = _PATIENT_LOOKS
+        self._pause = IDLE_SECONDS
+
+    def after(self, found: bool) -> float:
+        """Return the next pause. :param found: whether the last look found something to do."""
+        if found:
+            self._empty, self._pause = 0, BUSY_SECONDS
+            return self._pause
+        if self._wakeup.prompt:
+            return IDLE_SECONDS
+        self._empty += 1
+        if self._empty > _PATIENT_LOOKS:
+            self._pause = min(IDLE_SECONDS, self._pause * _SLOWER)
+        return self._pause

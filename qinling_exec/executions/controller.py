@@ -1,27 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The execution controller: submit, get, list, delete and finish."""
+"""The execution controller: submit, get, cancel and delete."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime
-from typing import Any
+from dataclasses import replace
 
 import sqlalchemy as sa
 
-from qinling_exec import exceptions
-from qinling_exec.catalogue import aliases
+from qinling_exec import exceptions, faultpoint, tracing
 from qinling_exec.context import RequestContext
-from qinling_exec.db import listing, models, scope
+from qinling_exec.db import models, scope
 from qinling_exec.db.engine import Database, utcnow
 from qinling_exec.db.wakeup import Wakeup
-from qinling_exec.executions import dispatch, logs, records, states, targets
+from qinling_exec.executions import dispatch, logs, records, states
+from qinling_exec.executions.acceptance import Acceptance, Claim, Plan, Request
+from qinling_exec.executions.cancellation import Cancellation, Ended
 from qinling_exec.executions.dispatch import Dispatch
+from qinling_exec.executions.ending import Ending
+from qinling_exec.executions.follower import Follow
+from qinling_exec.executions.holdings import Holdings
 from qinling_exec.executions.leases import Runner
-from qinling_exec.executions.queue import Queue
+from qinling_exec.executions.places import Places
 from qinling_exec.executions.records import Execution
 from qinling_exec.executions.targets import Target
 from qinling_exec.executions.waiters import Waiters
@@ -29,36 +31,22 @@ from qinling_exec.orchestrator import workers
 from qinling_exec.orchestrator.slots import Slots
 
 LOG = logging.getLogger(__name__)
-#: How often a waiting caller looks at the database itself, in seconds.
-_LOOK_SECONDS = 0.5
-
-_functions = models.Function.__table__
-_versions = models.FunctionVersion.__table__
-
-
-@dataclass(frozen=True)
-class Request:
-    """What a client asks to be run; ``alias`` wins over ``function_id``."""
-
-    function_id: str | None = None
-    function_alias: str | None = None
-    function_version: int = 0
-    input: str | None = None
-    description: str | None = None
-    sync: bool = True
-    id: str | None = None
+#: Rounds when others use the same idempotency key at the same moment.
+_TRIES = 5
+#: How often a waiting caller looks itself, in seconds; it is woken when the execution ends.
+_LOOK_SECONDS = 5.0
 
 
 class Executions:
     """Accepts executions and keeps their records.
 
-    :param runs_images: whether functions made of an image can run here.
     :param sync_seconds: how long a synchronous caller waits for a queued execution; the record
         is answered as it is then.
     """
 
     def __init__(self, database: Database, wakeup: Wakeup, waiters: Waiters, slots: Slots,
-                 runner: Runner, dispatcher: Dispatch, *, runs_images: bool,
+                 runner: Runner, dispatcher: Dispatch, acceptance: Acceptance, places: Places,
+                 cancellation: Cancellation, ending: Ending, holdings: Holdings, *,
                  sync_seconds: float) -> None:
         self._database = database
         self._wakeup = wakeup
@@ -66,154 +54,186 @@ class Executions:
         self._slots = slots
         self._runner = runner
         self._dispatch = dispatcher
-        self._queue = Queue(database)
-        self._runs_images = runs_images
+        self._acceptance = acceptance
+        self._places = places
+        self._cancellation = cancellation
+        self._ending = ending
+        self._holdings = holdings
         self._sync_seconds = sync_seconds
 
     def submit(self, context: RequestContext, request: Request) -> Execution:
         """Accept an execution; a synchronous one has ended when this returns.
 
         :raises qinling_exec.exceptions.NotFound: the alias, function or version is not there.
-        :raises qinling_exec.exceptions.Conflict: the function's runtime is not available.
+        :raises qinling_exec.exceptions.Conflict: the function's runtime is not available, or the
+            request's idempotency key was used for something else.
         :raises qinling_exec.exceptions.InputError: the function can't run here.
+        :raises qinling_exec.exceptions.TooManyRequests: too many of the project wait already.
+        :raises qinling_exec.exceptions.Unavailable: the service is full.
         """
-        with self._database.reader() as connection:
-            target = self._resolve(connection, context, request)
-            warm = workers.ready(connection, target.function_id, target.version)
-        worker = self._borrow(target, warm) if request.sync else None
-        try:
-            execution = self._record(context, request, target, claimed=worker is not None)
-        except BaseException:
-            if worker is not None:
-                self._slots.give_back(worker)
-            raise
-        LOG.info("Execution %s of function %s (version %s) accepted.", execution.id,
-                 target.function_id, target.version)
-        if worker is not None:
-            ended = self._run_here(execution, target, worker)
+        if not request.sync:
+            return self._submit(context, request)
+        with self._places.one():
+            return self._submit(context, request)
+
+    def _submit(self, context: RequestContext, request: Request) -> Execution:
+        for _ in range(_TRIES):
+            plan = self._acceptance.plan(context, request)
+            if isinstance(plan, Execution):
+                LOG.info("Execution %s was asked for once more.", plan.id)
+                over = plan.status in states.ENDED or not request.sync
+                return plan if over else self._wait(context, plan)
+            worker = self._borrow(plan) if request.sync else None
+            accepted, ended = self._accept(context, request, plan.target, worker)
             if ended is not None:
+                faultpoint.reach("committed")
                 return ended
-        self._wakeup.ring()
-        return self._wait(context, execution) if request.sync else execution
+            if accepted is not None:
+                self._wakeup.ring()
+                faultpoint.reach("accepted")
+                return self._wait(context, accepted) if request.sync else accepted
+        raise exceptions.Conflict("The Idempotency-Key is in use by another request right now."
+                                  " Try again.")
+
+    def _accept(self, context: RequestContext, request: Request, target: Target,
+                worker: workers.Worker | None) -> tuple[Execution | None, Execution | None]:
+        """Store an execution, and run it if there is a worker for it.
+
+        :returns: the execution as it was accepted, None: plan again; and as the caller is to see
+            it if it was run here.
+        """
+        if worker is None:
+            return self._acceptance.store(context, request, target), None
+        claim = Claim(request.id or models.new_id(), self._runner.id, worker.name)
+        with self._holdings.holding(claim.execution_id):
+            accepted = None
+            try:
+                accepted = self._acceptance.store(context, request, target, claim)
+            finally:
+                if accepted is None:
+                    self._slots.give_back(worker)
+            if accepted is None:
+                return None, None
+            faultpoint.reach("accepted")
+            return accepted, self._run_here(context, accepted, target, worker,
+                                            claim.runner_id)
 
     def get(self, context: RequestContext, execution_id: str) -> Execution:
         """Return an execution. :raises qinling_exec.exceptions.NotFound: there is none."""
         with self._database.reader() as connection:
             return records.find(connection, context, execution_id)
 
-    def list(self, context: RequestContext, query: scope.Query) -> scope.Slice[Execution]:
-        """Return a page of executions."""
-        scoped = scope.listed(records.table, context, query)
-        with self._database.reader() as connection:
-            rows = listing.select(records.table, scoped, query.filters, query.page, connection)
-            more, rows = len(rows) > query.page.limit, rows[: query.page.limit]
-            marker = listing.token(rows[-1]._mapping, query.page) if more else None
-            return scope.Slice(records.complete(connection, rows), marker)
-
-    def log(self, context: RequestContext, execution_id: str) -> bytes:
-        """Return what an execution has printed so far.
+    def log_size(self, context: RequestContext, execution_id: str) -> tuple[int, bool]:
+        """Return how many bytes of log an execution has, and whether there will be no more.
 
         :raises qinling_exec.exceptions.NotFound: there is no such execution.
         """
+        query = sa.select(records.table.c.status).where(
+            records.table.c.id == execution_id, *scope.visible(records.table, context)
+        )
         with self._database.reader() as connection:
-            visible = scope.visible(records.table, context)
-            known = sa.select(records.table.c.id).where(
-                records.table.c.id == execution_id, *visible
-            )
-            if connection.execute(known).first() is None:
+            # The status first: what has ended has all its log.
+            status = connection.execute(query).scalar()
+            if status is None:
                 raise exceptions.NotFound(f"Execution not found [id={execution_id}]")
-            return logs.read(connection, execution_id)
+            return logs.size(connection, execution_id), status in states.ENDED
+
+    def log(self, execution_id: str, begin: int, end: int) -> bytes:
+        """Return bytes of a log that the caller may see.
+
+        :raises qinling_exec.exceptions.NotFound: it was deleted meanwhile.
+        """
+        with self._database.reader() as connection:
+            data = logs.read(connection, execution_id, begin, end)
+        if len(data) < end - begin:
+            raise exceptions.NotFound(f"Execution not found [id={execution_id}]")
+        return data
+
+    def follow(self, execution_id: str, begin: int, end: int | None) -> Follow:
+        """Return how to follow a log that the caller may see, from a byte that it has or awaits.
+
+        :param end: the byte before which to stop, None: when the execution has ended.
+        :raises qinling_exec.exceptions.NotFound: it was deleted meanwhile.
+        """
+        with self._database.reader() as connection:
+            found = logs.place(connection, execution_id, begin)
+        if found is None:
+            raise exceptions.NotFound(f"Execution not found [id={execution_id}]")
+        place, before = found
+        if end is None:
+            return Follow(execution_id, place, None, before)
+        return Follow(execution_id, place, max(0, end - place), before[: end - begin])
+
+    def cancel(self, context: RequestContext, execution_id: str) -> Execution:
+        """Cancel an execution, and wait a little for the end of its run.
+
+        :returns: the execution; still running when its end is not confirmed yet.
+        :raises qinling_exec.exceptions.NotFound: there is none.
+        :raises Ended: it had ended, or ended otherwise meanwhile.
+        """
+        status = self._end(context, execution_id)
+        if status not in (states.RUNNING, states.CANCELLED):
+            raise Ended(execution_id, status)
+        return self.get(context, execution_id)
 
     def delete(self, context: RequestContext, execution_id: str) -> None:
-        """Delete an execution with its input, result and log; a run that goes on is ended.
+        """Delete an execution with its input, result and log; one that runs is cancelled first.
 
         :raises qinling_exec.exceptions.NotFound: there is none.
         """
         table = records.table
-        with self._database.writer() as connection:
-            deleted = connection.execute(
-                sa.delete(table).where(table.c.id == execution_id,
+        query = sa.delete(table).where(table.c.id == execution_id,
                                        *scope.visible(table, context))
-            )
-        if not deleted.rowcount:
-            raise exceptions.NotFound(f"Execution not found [id={execution_id}]")
-        self._dispatch.cancel(execution_id)
+        with self._database.writer() as connection:
+            ended = connection.execute(query.where(table.c.status != states.RUNNING)).rowcount
+        if ended:
+            return
+        with contextlib.suppress(Ended):
+            self._end(context, execution_id)
+        with self._database.writer() as connection:
+            connection.execute(query)
         self._waiters.ended(execution_id)
 
-    def finish(self, fence: states.Fence, outcome: states.Outcome,
-               sink: logs.Sink | None = None, now: datetime | None = None) -> str | None:
-        """Record how a run ended, with the rest of its log.
+    def _end(self, context: RequestContext, execution_id: str) -> str:
+        """Have an execution cancelled; return its status after a while."""
+        visible = scope.visible(records.table, context)
+        status = self._cancellation.request(execution_id, visible)
+        if status == states.RUNNING and self._places.try_one():
+            try:
+                status = self._cancellation.wait(execution_id, visible)
+            finally:
+                self._places.give_back()
+        return status
 
-        :returns: the result as stored, None when the run is not this runner's any more.
-        """
-        with self._database.writer() as connection:
-            text = records.end(connection, fence, outcome, now)
-            if text is not None and sink is not None:
-                sink.store(connection)
-        if text is None:
-            LOG.warning("Execution %s, attempt %s: the outcome came too late and was dropped.",
-                        fence.execution_id, fence.attempt)
-        else:
-            LOG.info("Execution %s ended: %s.", fence.execution_id, outcome.status)
-        self._waiters.ended(fence.execution_id)
-        return text
-
-    def _resolve(self, connection: sa.Connection, context: RequestContext,
-                 request: Request) -> Target:
-        function_id, version = request.function_id or "", request.function_version
-        if request.function_alias:
-            alias = aliases.find(connection, context, request.function_alias)
-            function_id, version = alias.function_id, alias.function_version
-        target = targets.resolve(connection, context, function_id, version)
-        if target.package is None and not self._runs_images:
-            raise exceptions.InputError(
-                f"Function {function_id} is made of a container image. That needs the Kubernetes"
-                " orchestrator; this service runs functions as local processes."
-            )
-        return target
-
-    def _borrow(self, target: Target, warm: Sequence[workers.Worker]) -> workers.Worker | None:
+    def _borrow(self, plan: Plan) -> workers.Worker | None:
         if not self._runner.valid:
             return None
-        fresh = [worker for worker in warm if worker.fingerprint == target.fingerprint]
-        return self._slots.borrow(fresh)
+        fingerprint = plan.target.fingerprint
+        return self._slots.borrow([one for one in plan.warm if one.fingerprint == fingerprint])
 
-    def _record(self, context: RequestContext, request: Request, target: Target,
-                claimed: bool) -> Execution:
-        now = utcnow()
-        execution = Execution(
-            id=request.id or models.new_id(), function_id=target.function_id,
-            function_version=target.version, function_alias=request.function_alias or None,
-            description=request.description, status=states.RUNNING, sync=request.sync,
-            project_id=context.project, created_at=now, updated_at=None,
-            started_at=now if claimed else None, finished_at=None, attempts=int(claimed),
-            request_id=context.request_id, input=request.input,
-        )
-        row = {name: value for name, value in vars(execution).items()
-               if name not in ("input", "result")}
-        row["runner_id"] = self._runner.id if claimed else None
-        with self._database.writer() as connection:
-            if request.id is not None:
-                _refuse_duplicate(connection, request.id)
-            records.insert(connection, row, request.input)
-            _count(connection, target)
-        return execution
-
-    def _run_here(self, execution: Execution, target: Target,
-                  worker: workers.Worker) -> Execution | None:
-        """Run in the calling thread; None when the worker did not take it."""
-        fence = states.Fence(execution.id, self._runner.id, 1)
+    def _run_here(self, context: RequestContext, execution: Execution, target: Target,
+                  worker: workers.Worker, runner_id: str) -> Execution | None:
+        """Run in the calling thread; None: it is in the queue now, or again."""
+        fence = states.Fence(execution.id, runner_id, 1)
         run = dispatch.Run(fence, target, execution.input, execution.request_id)
         try:
-            outcome, sink = self._dispatch.run(run, worker)
+            with tracing.work("run", execution.request_id, execution_id=execution.id, attempt=1):
+                outcome, sink = self._dispatch.run(run, worker)
         except dispatch.NotStarted:
-            self._queue.put_back(fence)
+            assert execution.started_at is not None
+            self._ending.put_back(fence, execution.started_at)
             return None
+        except Exception:
+            self._ending.abandon(fence)
+            return self._look(context, execution)
         now = utcnow()
-        text = self.finish(fence, outcome, sink, now)
-        if text is None:  # deleted, or another runner's: what is stored counts
+        settled = self._ending.finish(fence, outcome, sink, now)
+        if settled is None or settled.kept:
+            # Deleted, or another runner's: what is stored counts. Or it is stored later.
             return execution
-        return replace(execution, status=outcome.status, result=text, finished_at=now,
+        if settled.status == states.RUNNING:
+            return None
+        return replace(execution, status=settled.status, result=settled.result, finished_at=now,
                        updated_at=now)
 
     def _wait(self, context: RequestContext, execution: Execution) -> Execution:
@@ -222,30 +242,17 @@ class Executions:
         event = self._waiters.expect(execution.id)
         try:
             while True:
-                event.wait(_LOOK_SECONDS)
+                event.wait(min(_LOOK_SECONDS, max(0.0, until - time.monotonic())))
                 event.clear()
-                current = self.get(context, execution.id)
-                if current.status in states.ENDED or time.monotonic() > until:
+                current = self._look(context, execution)
+                if current.status in states.ENDED or time.monotonic() >= until:
                     return current
         finally:
-            self._waiters.forget(execution.id)
+            self._waiters.forget(execution.id, event)
 
-
-def _count(connection: sa.Connection, target: Target) -> None:
-    """Count an execution of a function, or of its version, as Qinling does."""
-    table, which = _functions, _functions.c.id == target.function_id
-    if target.version:
-        table = _versions
-        which = sa.and_(_versions.c.function_id == target.function_id,
-                        _versions.c.version_number == target.version)
-    connection.execute(
-        sa.update(table).where(which).values(count=table.c.count + 1, updated_at=utcnow())
-    )
-
-
-def _refuse_duplicate(connection: sa.Connection, execution_id: str) -> None:
-    known: Any = connection.execute(
-        sa.select(records.table.c.id).where(records.table.c.id == execution_id)
-    ).first()
-    if known is not None:
-        raise exceptions.InputError("Duplicate entry for Execution: ['']")
+    def _look(self, context: RequestContext, execution: Execution) -> Execution:
+        """Return an accepted execution as it is now, or, without a database, as it was."""
+        try:
+            return self.get(context, execution.id)
+        except exceptions.Unavailable:
+            return execution

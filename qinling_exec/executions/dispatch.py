@@ -6,10 +6,15 @@ from __future__ import annotations
 import json
 import logging
 import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+from qinling_exec import tracing
 from qinling_exec.executions import logs, states
+from qinling_exec.executions.flusher import Flusher
 from qinling_exec.executions.targets import Target
 from qinling_exec.orchestrator.slots import Slots
 from qinling_exec.orchestrator.wire import (
@@ -26,6 +31,15 @@ LOG = logging.getLogger(__name__)
 _GRACE_SECONDS = 20.0
 #: The worker's last line about a cut comes on top of the log's limit.
 _CUT_LINE = 256
+#: Between looks whether the last runs have ended, in seconds.
+_REST_LOOK = 0.05
+#: Runs that are ended at the same time.
+_AT_ONCE = 16
+#: What a worker may say why a run failed; anything else is "other".
+_REASONS = frozenset({"exception", "timeout", "memory", "processes", "exit", "signal", "not-json",
+                      "too-large", "cancelled", "error"})
+_LOST = ("The worker that ran the function was lost before it answered. The function may have"
+         " done its work in part.")
 
 
 class NotStarted(Exception):
@@ -42,16 +56,41 @@ class Run:
     request_id: str | None
 
 
-class Dispatch:
-    """Runs executions on borrowed workers, in the calling thread."""
+@dataclass
+class _Going:
+    """A run that goes on.
 
-    def __init__(self, wire: Wire, slots: Slots, flusher: logs.Flusher, log_size: int) -> None:
+    :param asked: somebody wants the execution to be cancelled.
+    :param ending: the worker is being told to end it.
+    :param reason: why this process ends it.
+    """
+
+    worker: Worker
+    asked: bool = False
+    ending: bool = False
+    reason: str | None = None
+
+
+class Dispatch:
+    """Runs executions on borrowed workers, in the calling thread.
+
+    :param may_start: tells whether a runner's lease holds: what others may have taken over is not
+        begun.
+    :param on_hung: called with a worker that neither answers nor ends a run, and the run's
+        execution.
+    """
+
+    def __init__(self, wire: Wire, slots: Slots, flusher: Flusher, log_size: int,
+                 may_start: Callable[[str], bool],
+                 on_hung: Callable[[Worker, str], object]) -> None:
         self._wire = wire
         self._slots = slots
         self._flusher = flusher
         self._log_size = log_size
+        self._may_start = may_start
+        self._on_hung = on_hung
         self._lock = threading.Lock()
-        self._going: dict[str, Worker] = {}
+        self._going: dict[states.Fence, _Going] = {}
 
     def run(self, run: Run, worker: Worker) -> tuple[states.Outcome, logs.Sink]:
         """Bring a run to its end; the worker's slot is given back.
@@ -60,12 +99,18 @@ class Dispatch:
         """
         sink = logs.Sink(run.fence, self._log_size + _CUT_LINE)
         full = suspect = False
-        self._note(run.fence.execution_id, worker)
+        going = _Going(worker)
+        with self._lock:
+            self._going[run.fence] = going
         self._flusher.add(sink)
         try:
-            answer = self._wire.execute(worker, _request(run),
-                                        run.target.timeout + _GRACE_SECONDS, sink.write)
-            return _judge(answer), sink
+            if not self._may_start(run.fence.runner_id):
+                raise NotStarted("The lease does not hold.")
+            with tracing.work("worker", run.request_id, execution_id=run.fence.execution_id,
+                              attempt=run.fence.attempt, worker=worker.name):
+                answer = self._wire.execute(worker, _request(run),
+                                            run.target.timeout + _GRACE_SECONDS, sink.write)
+            return _judge(answer, going.asked, going.reason), sink
         except WorkerBusy as error:
             full = True
             raise NotStarted(str(error)) from error
@@ -77,42 +122,84 @@ class Dispatch:
         except WorkerLost as error:
             LOG.warning("Worker %s was lost with execution %s: %s", worker.name,
                         run.fence.execution_id, error)
-            return states.error("The worker that ran the function was lost before it answered."
-                                " The function may have done its work in part."), sink
+            self._end_on(worker, run.fence)
+            if going.asked:
+                return states.cancelled(), sink
+            return states.error(going.reason or _LOST, "worker-lost"), sink
         finally:
             self._flusher.remove(sink)
-            self._note(run.fence.execution_id, None)
+            with self._lock:
+                del self._going[run.fence]
             if suspect:
                 self._slots.suspect(worker)
             self._slots.give_back(worker, full)
 
-    def cancel(self, execution_id: str) -> bool:
-        """End a run of this process; False when it is not one."""
-        with self._lock:
-            worker = self._going.get(execution_id)
-        if worker is None:
-            return False
-        self._wire.cancel(worker, execution_id)
-        return True
+    def _end_on(self, worker: Worker, fence: states.Fence) -> None:
+        """See that a run has ended, with its worker if that does not answer.
 
-    def cancel_all(self) -> None:
-        """End every run of this process: its lease is lost."""
+        Then it may be begun again elsewhere, and whoever cancelled it need not wait for a timeout.
+        """
+        if self._wire.cancel(worker, fence.execution_id):
+            return
+        try:
+            self._on_hung(worker, fence.execution_id)
+        except Exception as error:
+            LOG.warning("Worker %s could not be given up: %s", worker.name, error)
+
+    def has(self, execution_id: str) -> bool:
+        """Tell whether an execution runs here."""
         with self._lock:
-            going = list(self._going)
-        for execution_id in going:
-            self.cancel(execution_id)
+            return any(fence.execution_id == execution_id for fence in self._going)
+
+    def fences(self) -> list[states.Fence]:
+        """Return what runs here and is not being ended."""
+        with self._lock:
+            return [fence for fence, going in self._going.items() if not going.ending]
+
+    def mark(self, fence: states.Fence, asked: bool, reason: str | None = None) -> bool:
+        """Note that a run is to be ended; tell whether it goes on and :meth:`end` is to be called.
+
+        :param asked: its execution is to be cancelled; otherwise it is gone.
+        """
+        with self._lock:
+            going = self._going.get(fence)
+            if going is None or going.ending:
+                return False
+            going.ending, going.asked, going.reason = True, asked, reason
+            return True
+
+    def end(self, fence: states.Fence) -> None:
+        """End a run that was marked; returns when the worker has done so, or can't."""
+        with self._lock:
+            going = self._going.get(fence)
+        if going is None:
+            return
+        self._end_on(going.worker, fence)
+        with self._lock:  # what goes on all the same is told again at the next look
+            going.ending = False
+
+    def end_all(self, reason: str) -> None:
+        """End every run of this process, many at a time; returns when they have ended, or can't.
+
+        :param reason: what their executions say about it.
+        """
+        fences = [fence for fence in self.fences() if self.mark(fence, False, reason)]
+        if fences:
+            with ThreadPoolExecutor(min(len(fences), _AT_ONCE), "end-run") as pool:
+                list(pool.map(self.end, fences))
+
+    def end_rest(self, reason: str, seconds: float) -> bool:
+        """End every run, those too that are just about to begin; tell whether none is left."""
+        until = time.monotonic() + seconds
+        while self._going and time.monotonic() < until:
+            self.end_all(reason)
+            time.sleep(_REST_LOOK)
+        return not self._going
 
     @property
     def running(self) -> int:
         """How many runs this process has."""
         return len(self._going)
-
-    def _note(self, execution_id: str, worker: Worker | None) -> None:
-        with self._lock:
-            if worker is None:
-                self._going.pop(execution_id, None)
-            else:
-                self._going[execution_id] = worker
 
 
 def arguments(given: str | None) -> Any:
@@ -149,10 +236,19 @@ def _request(run: Run) -> dict[str, Any]:
     }
 
 
-def _judge(answer: dict[str, Any]) -> states.Outcome:
-    """Turn a worker's answer into an outcome; workers are not trusted to be well-formed."""
+def _judge(answer: dict[str, Any], asked: bool = False,
+           reason: str | None = None) -> states.Outcome:
+    """Turn a worker's answer into an outcome; workers are not trusted to be well-formed.
+
+    :param asked: somebody wants the execution to be cancelled.
+    """
     if answer.get("reason") == "cancelled":
-        return states.error("The run was ended because its execution is gone.")
+        if asked:
+            return states.cancelled(answer.get("duration", 0))
+        return states.error(reason or "The run was ended because its execution is gone.")
     result = {"output": answer.get("output"), "duration": answer.get("duration", 0)}
     success = answer.get("success") is True
-    return states.Outcome(states.SUCCESS if success else states.FAILED, result)
+    if success:
+        return states.Outcome(states.SUCCESS, result)
+    why = str(answer.get("reason"))
+    return states.Outcome(states.FAILED, result, why if why in _REASONS else "other")

@@ -1,189 +1,226 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The engine: claims queued executions, sees that they have workers, reaps what died."""
+"""The engine: claims queued executions and sees that they have workers."""
 
 from __future__ import annotations
 
 import logging
-import math
 import threading
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
+from typing import Any
 
-from qinling_exec import context
-from qinling_exec.db import models
-from qinling_exec.db.engine import Database
-from qinling_exec.db.wakeup import Wakeup
-from qinling_exec.executions import dispatch, states, targets
-from qinling_exec.executions.controller import Executions
+from qinling_exec import context, faultpoint, metrics, tracing
+from qinling_exec.db.engine import Database, utcnow
+from qinling_exec.db.wakeup import IDLE_SECONDS, Pace, Wakeup
+from qinling_exec.executions import dispatch, states
+from qinling_exec.executions.attempts import Repeat
 from qinling_exec.executions.dispatch import Dispatch
+from qinling_exec.executions.ending import Ending
+from qinling_exec.executions.holdings import Holdings
 from qinling_exec.executions.leases import Runner
+from qinling_exec.executions.planning import Planning, View
 from qinling_exec.executions.queue import Claimed, Group, Queue
 from qinling_exec.executions.reaper import Reaper
+from qinling_exec.executions.retention import Periodic
 from qinling_exec.executions.targets import Target
-from qinling_exec.orchestrator import workers
 from qinling_exec.orchestrator.fleet import Fleet
 from qinling_exec.orchestrator.slots import Slots
-from qinling_exec.orchestrator.workers import Worker, Workers
+from qinling_exec.orchestrator.workers import Worker
 
 LOG = logging.getLogger(__name__)
-_IDLE_SECONDS = 1.0
-#: Between looks while something waits that could not be started.
-_BUSY_SECONDS = 0.05
 _GONE = "The function, or this version of it, was deleted before the execution started."
-
-_table = models.Worker.__table__
+_STOPPED = ("The engine that ran the execution was stopped before the function answered. The"
+            " function may have done its work in part.")
+#: Executions that are given up in one transaction.
+_GIVEN_UP = 100
+#: That the workers get to end the runs that a drain leaves, in seconds.
+_END_SECONDS = 10.0
+#: Between looks whether a drain is over, in seconds.
+_DRAIN_LOOK = 0.1
 
 
 class Engine:
-    """One engine. Its loop decides, its threads run.
+    """One engine. Its loop decides, its threads run. Any number of them may be there.
 
-    :param most_workers: workers that one version of a function may have.
-    :param most_in_all: workers of all functions together.
-    :param threads: queued executions that this engine runs at the same time.
+    :param options: the group [engine]; what is mutable in it is read when it is needed.
     """
 
     def __init__(self, database: Database, wakeup: Wakeup, runner: Runner, reaper: Reaper,
-                 fleet: Fleet, table: Workers, slots: Slots, executions: Executions,
-                 dispatcher: Dispatch, *, most_workers: int, most_in_all: int, threads: int,
-                 sweep_seconds: float) -> None:
-        self._database = database
+                 fleet: Fleet, slots: Slots, planning: Planning, ending: Ending,
+                 holdings: Holdings, dispatcher: Dispatch, retention: Periodic,
+                 options: Any) -> None:
         self._wakeup = wakeup
         self._runner = runner
         self._reaper = reaper
         self._fleet = fleet
-        self._workers = table
         self._slots = slots
-        self._executions = executions
+        self._planning = planning
+        self._ending = ending
+        self._holdings = holdings
         self._dispatch = dispatcher
+        self._retention = retention
+        self._options = options
         self._queue = Queue(database)
-        self._most_workers = most_workers
-        self._most_in_all = most_in_all
-        self._free_threads = threading.Semaphore(threads)
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="run")
-        self._sweep_seconds = sweep_seconds
-        self._swept = 0.0
+        self._threads: int = options.run_threads
+        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="run")
+        self._lock = threading.Lock()
+        self._running: Counter[str] = Counter()  # runs of this engine by project
         self._stop = threading.Event()
+        self._repeat = Repeat.LATER
+        self._ready = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="engine")
 
     def start(self) -> None:
         """Begin to work."""
-        self._fleet.start()
+        self._runner.beat()
         self._thread.start()
+        self._reaper.start()
+        self._retention.start()
 
-    def stop(self) -> None:
-        """Claim nothing any more, let what runs end, then end the workers."""
+    def wait_ready(self, seconds: float) -> bool:
+        """Wait until queued executions can be claimed and run; tell whether that is so."""
+        return self._ready.wait(seconds)
+
+    def stop(self, others: bool = True) -> None:
+        """Drain: claim nothing more, let what runs end, hand over the rest, end the workers.
+
+        :param others: other processes may have runs on this engine's workers; those may end too.
+        """
         self._stop.set()
         self._wakeup.ring()
         self._thread.join()
-        self._pool.shutdown(wait=True)
+        self._runner.rest()
+        self._retention.stop()
+        self._fleet.drain()
+        until = time.monotonic() + self._options.drain_seconds
+        while time.monotonic() < until and not self._is_drained(others):
+            time.sleep(_DRAIN_LOOK)
+        self._repeat = Repeat.AT_ONCE
+        self._reaper.stop()
+        if not self._dispatch.end_rest(_STOPPED, _END_SECONDS):
+            LOG.error("Some runs do not end; they go with their workers.")
         self._fleet.close()
+        self._pool.shutdown(wait=True)
+
+    def _is_drained(self, others: bool) -> bool:
+        try:
+            self._fleet.tend()
+            return not self._running.total() and (self._fleet.idle or not others)
+        except Exception as error:
+            LOG.warning("The engine drains without the database: %s", error)
+            return not self._running.total()
 
     def _loop(self) -> None:
-        pause = 0.0
+        pace, pause = Pace(self._wakeup), 0.0
         while not self._stop.is_set():
             self._wakeup.wait(pause)
+            self._runner.beat()
             try:
                 self._slots.on_free = None
-                pause = self._turn()
+                pause = pace.after(self._turn())
             except Exception as error:
                 LOG.warning("The engine goes on after an error: %s", error,
                             exc_info=not getattr(error, "code", None))
-                pause = _IDLE_SECONDS
+                pause = IDLE_SECONDS
 
-    def _turn(self) -> float:
-        """Do what is to do; return how long to sleep when nobody wakes the engine."""
-        if time.monotonic() - self._swept > self._sweep_seconds:
-            self._reaper.sweep()
-            self._swept = time.monotonic()
+    def _turn(self) -> bool:
+        """Do what is to do; tell whether anything waits."""
         self._fleet.tend()
-        waiting = False
-        if self._runner.valid:
-            for group in self._queue.groups():
-                waiting |= self._serve(group)
-        if waiting:
-            self._slots.on_free = self._wakeup.ring
-            return _BUSY_SECONDS
-        return _IDLE_SECONDS
-
-    def _serve(self, group: Group) -> bool:
-        """Start what can be started of a group; tell whether some of it still waits."""
-        with self._database.reader() as connection:
-            target = targets.load(connection, group.function_id, group.version)
-            warm = workers.ready(connection, group.function_id, group.version)
-        if target is None:
-            self._give_up(group, _GONE)
+        self._runner.beat()
+        if self._fleet.ready:
+            self._ready.set()
+        if not (self._runner.valid and self._ready.is_set()):
             return False
-        reason = self._fleet.failure(target.fingerprint)
-        if reason is not None:
-            self._give_up(group, f"No worker could be started for the function: {reason}")
-            return False
-        fresh = [worker for worker in warm if worker.fingerprint == target.fingerprint]
-        started = self._start_runs(group, target, fresh)
-        self._ask_for_workers(group, target)
-        return started < group.queued
+        view = self._planning.look()
+        self._give_up(view)
+        with self._lock:
+            running = Counter(self._running)
+        for group, chosen in self._planning.claims(view, running, self._threads).items():
+            self._start_runs(group, view.targets[group], chosen)
+        self._planning.want_workers(view)
+        if view.groups:
+            self._slots.on_free = self._wakeup.wake
+        return bool(view.groups)
 
-    def _start_runs(self, group: Group, target: Target, fresh: list[Worker]) -> int:
-        """Claim as many as there is room for, and run them."""
-        started = 0
-        while started < group.queued and self._free_threads.acquire(blocking=False):
-            worker = self._slots.borrow(fresh)
-            claimed = worker and self._queue.claim(self._runner.id, group.function_id,
-                                                   group.version, 1)
-            if worker is None or not claimed:
-                if worker is not None:
+    def _start_runs(self, group: Group, target: Target, chosen: list[Worker]) -> None:
+        """Claim as many executions as workers were chosen, and run them."""
+        self._runner.beat()
+        with self._holdings.claiming():
+            try:
+                claimed = self._queue.claim(self._runner.id, group,
+                                            [worker.name for worker in chosen])
+            except BaseException:
+                for worker in chosen:
                     self._slots.give_back(worker)
-                self._free_threads.release()
-                break
-            self._pool.submit(self._run, claimed[0], target, worker)
-            started += 1
-        return started
+                raise
+            for item in claimed:
+                self._holdings.hold(item.fence.execution_id)
+        metrics.CLAIMS.labels("engine").inc(len(claimed))
+        if claimed:
+            faultpoint.reach("claimed")
+        there = {worker.name: worker for worker in chosen}
+        spare = list(chosen)
+        for item in claimed:
+            worker = there[item.worker or ""]
+            spare.remove(worker)
+            with self._lock:
+                self._running[item.project_id] += 1
+            self._pool.submit(self._run, item, target, worker)
+        for worker in spare:
+            self._slots.give_back(worker)
 
     def _run(self, claimed: Claimed, target: Target, worker: Worker) -> None:
+        fence = claimed.fence
         context.of_execution(claimed.request_id, claimed.project_id)
-        run = dispatch.Run(claimed.fence, target, claimed.input, claimed.request_id)
+        run = dispatch.Run(fence, target, claimed.input, claimed.request_id)
         try:
-            outcome, sink = self._dispatch.run(run, worker)
-            self._executions.finish(claimed.fence, outcome, sink)
+            faultpoint.reach("worker-taken")
+            tracing.waited("queue", claimed.request_id, claimed.created_at,
+                           execution_id=fence.execution_id, attempt=fence.attempt)
+            with tracing.work("run", claimed.request_id, execution_id=fence.execution_id,
+                              attempt=fence.attempt):
+                outcome, sink = self._dispatch.run(run, worker)
+                self._ending.finish(fence, outcome, sink, awaited=claimed.sync,
+                                    repeat=self._repeat)
         except dispatch.NotStarted:
-            self._queue.put_back(claimed.fence)
-            self._wakeup.ring()
+            self._ending.put_back(fence, claimed.started_at)
         except Exception:
-            LOG.exception("Execution %s could not be brought to its end.",
-                          claimed.fence.execution_id)
+            self._ending.abandon(fence)
         finally:
-            self._free_threads.release()
+            self._holdings.let_go(fence.execution_id)
+            with self._lock:
+                self._running[claimed.project_id] -= 1
+                self._running += Counter()  # without those that have none
 
-    def _ask_for_workers(self, group: Group, target: Target) -> None:
-        """Want as many workers as the group's runs need, within the limits."""
-        with self._database.writer() as connection:
-            rows = [workers.build(row) for row in connection.execute(
-                _table.select().where(_table.c.state != workers.DRAINING)
-            )]
-            mine = [worker for worker in rows if worker.function_id == group.function_id
-                    and worker.function_version == group.version]
-            fresh = [worker for worker in mine if worker.fingerprint == target.fingerprint]
-            outdated = [worker.name for worker in mine if worker not in fresh]
-            self._workers.set_state(connection, outdated, workers.DRAINING)
-            wanted = min(math.ceil(group.active / self._workers.room), self._most_workers)
-            missing = wanted - len(fresh)
-            room = self._most_in_all - (len(rows) - len(outdated))
-            if missing > room:
-                self._make_way(connection, rows, mine, missing - room)
-            self._workers.want(connection, target.function_id, target.version,
-                               target.fingerprint, min(missing, max(0, room)), self._runner.id)
-        if missing > 0:
-            self._fleet.tend()
+    def _give_up(self, view: View) -> None:
+        """End what waits and can never start, or has waited too long."""
+        most: int = self._options.max_age
+        oldest = utcnow() - timedelta(seconds=most)
+        for group in list(view.groups):
+            target = view.targets.get(group)
+            reason = None if target is None else self._fleet.failure(target.fingerprint)
+            if target is None:
+                self._end(group, _GONE, Repeat.NEVER)
+                view.groups.remove(group)
+            elif reason is not None:
+                self._end(group, f"No worker could be started for the function: {reason}")
+                view.groups.remove(group)
+            elif group.oldest < oldest:
+                self._end(group, f"The execution could not be started within {most} seconds, which"
+                                 " is as long as one may wait here.", Repeat.NEVER, oldest)
 
-    def _make_way(self, connection: object, rows: list[Worker], mine: list[Worker],
-                  count: int) -> None:
-        """Let idle workers of other functions go when all places are taken."""
-        idle = [worker.name for worker in rows if worker not in mine
-                and worker.state == workers.READY and not self._slots.busy(worker.name)]
-        self._workers.set_state(connection, idle[:count], workers.DRAINING)  # type: ignore[arg-type]
-
-    def _give_up(self, group: Group, reason: str) -> None:
-        """End what waits and can never start."""
+    def _end(self, group: Group, reason: str, repeat: Repeat = Repeat.LATER,
+             before: datetime | None = None) -> None:
         LOG.warning("Function %s (version %s): %s", group.function_id, group.version, reason)
-        for claimed in self._queue.claim(self._runner.id, group.function_id, group.version,
-                                         group.queued):
-            self._executions.finish(claimed.fence, states.error(reason))
+        with self._holdings.claiming():
+            claimed = self._queue.claim(self._runner.id, group, [None] * _GIVEN_UP,
+                                        before=before)
+            for item in claimed:
+                self._holdings.hold(item.fence.execution_id)
+        for item in claimed:
+            self._runner.beat()
+            self._ending.finish(item.fence, states.error(reason), awaited=item.sync,
+                                repeat=repeat)
+            self._holdings.let_go(item.fence.execution_id)

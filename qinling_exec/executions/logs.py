@@ -1,35 +1,71 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What runs print: collected while they run, stored in pieces, read at any time."""
+"""What runs print: taken while they run, stored in pieces, read at any time."""
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable
 
 import sqlalchemy as sa
 
 from qinling_exec.db import models
-from qinling_exec.db.engine import Database
-from qinling_exec.executions import records, states
+from qinling_exec.executions import states
 
-LOG = logging.getLogger(__name__)
-#: Seconds of output that a killed service may lose at the most.
-_FLUSH_SECONDS = 0.25
-#: Rounds between looks whether the executions are still there.
-_LOOK_ROUNDS = 4
+#: Bytes of a piece at the most; who reads a log holds one of them at a time.
+PIECE = 64 * 1024
 
 _table = models.ExecutionLog.__table__
 
 
-def read(connection: sa.Connection, execution_id: str) -> bytes:
-    """Return what has been stored of an execution's log."""
-    query = sa.select(_table.c.data).where(_table.c.execution_id == execution_id)
-    return b"".join(connection.execute(query.order_by(_table.c.position)).scalars())
+def size(connection: sa.Connection, execution_id: str) -> int:
+    """Return how many bytes have been stored of an execution's log."""
+    query = (
+        sa.select(_table.c.position + sa.func.length(_table.c.data))
+        .where(_table.c.execution_id == execution_id)
+        .order_by(_table.c.position.desc()).limit(1)
+    )
+    return int(connection.execute(query).scalar() or 0)
+
+
+def read(connection: sa.Connection, execution_id: str, begin: int = 0,
+         end: int | None = None) -> bytes:
+    """Return stored bytes of an execution's log, from ``begin`` up to ``end``.
+
+    Only the pieces that hold them are read.
+    """
+    position = _table.c.position
+    mine = _table.c.execution_id == execution_id
+    query = sa.select(position, _table.c.data).where(mine).order_by(position)
+    if end is not None:
+        query = query.where(position < end)
+    if begin > 0:
+        first = sa.select(sa.func.max(position)).where(mine, position <= begin)
+        query = query.where(position >= (connection.execute(first).scalar() or 0))
+    rows = connection.execute(query).all()
+    if not rows:
+        return b""
+    data = b"".join(row.data for row in rows)
+    start = rows[0].position
+    return data[max(0, begin - start):None if end is None else max(0, end - start)]
+
+
+def place(connection: sa.Connection, execution_id: str, begin: int) -> tuple[int, bytes] | None:
+    """Return where a piece begins at or next behind a byte, and the bytes up to there.
+
+    :returns: None when the log has no such byte, nor ends right before it.
+    """
+    query = sa.select(_table.c.position, _table.c.data).where(
+        _table.c.execution_id == execution_id, _table.c.position <= begin
+    )
+    row = connection.execute(query.order_by(_table.c.position.desc()).limit(1)).first()
+    if row is None or row.position == begin:
+        return (begin, b"") if row or not begin else None
+    end = row.position + len(row.data)
+    return (end, row.data[begin - row.position:]) if begin <= end else None
 
 
 class Sink:
-    """The log of one run: bytes go in, pieces come out.
+    """The log of one attempt: bytes go in, pieces come out.
 
     :param limit: bytes kept; the worker cuts at its own limit and says so, this guards against
         a worker that does not.
@@ -37,10 +73,14 @@ class Sink:
 
     def __init__(self, fence: states.Fence, limit: int) -> None:
         self.fence = fence
+        #: Called when there is something to store.
+        self.on_write: Callable[[], None] | None = None
         self._lock = threading.Lock()
         self._pending: list[bytes] = []
-        self._position = 0
         self._left = limit
+        #: Where the pending bytes begin; None: behind whatever earlier attempts have stored.
+        self._position: int | None = 0 if fence.attempt == 1 else None
+        self._doubtful = False
 
     def write(self, data: bytes) -> None:
         """Take what the run printed."""
@@ -49,114 +89,57 @@ class Sink:
             self._left -= len(data)
             if data:
                 self._pending.append(data)
+        if data and self.on_write is not None:
+            self.on_write()
 
     def store(self, connection: sa.Connection) -> int:
         """Store what came since the last time, in a transaction that has checked the fence.
 
-        :returns: how many pieces :meth:`stored` is to be told of, once that is committed.
+        :returns: how many bytes :meth:`stored` is to be told of, once that is committed.
         """
-        with self._lock:
-            pieces = list(self._pending)
-        data = b"".join(pieces)
-        if data:
-            connection.execute(sa.insert(_table), {
-                "execution_id": self.fence.execution_id, "position": self._position,
-                "data": data,
-            })
-        return len(pieces)
+        rows, count = self.rows(connection)
+        if rows:
+            connection.execute(sa.insert(_table), rows)
+        return count
 
-    def stored(self, pieces: int) -> None:
-        """Let go of pieces that are safely stored."""
+    def rows(self, connection: sa.Connection,
+             most: int | None = None) -> tuple[list[dict[str, object]], int]:
+        """Return what :meth:`store` would store as rows, and how many bytes that are.
+
+        :param most: bytes at the most, of those that are waiting.
+        """
+        self._find_place(connection)
         with self._lock:
-            self._position += sum(len(piece) for piece in self._pending[:pieces])
-            del self._pending[:pieces]
+            data = b"".join(self._pending)[:most]
+        assert self._position is not None
+        return [
+            {"execution_id": self.fence.execution_id, "position": self._position + begin,
+             "data": data[begin:begin + PIECE]}
+            for begin in range(0, len(data), PIECE)
+        ], len(data)
+
+    def stored(self, count: int) -> None:
+        """Let go of bytes that are safely stored."""
+        with self._lock:
+            data = b"".join(self._pending)[count:]
+            self._pending = [data] if data else []
+            self._position = (self._position or 0) + count
+
+    def doubt(self) -> None:
+        """Look, next time, what is stored: nobody knows whether a commit went through."""
+        self._doubtful = True
+
+    def _find_place(self, connection: sa.Connection) -> None:
+        if self._position is None:
+            self._position = size(connection, self.fence.execution_id)
+            with self._lock:
+                self._pending.insert(0, b"[Attempt %d begins here.]\n" % self.fence.attempt)
+        elif self._doubtful:
+            self.stored(size(connection, self.fence.execution_id) - self._position)
+        self._doubtful = False
 
     @property
-    def waiting(self) -> bool:
-        """True when there is something to store."""
-        return bool(self._pending)
-
-
-class Flusher:
-    """Stores the output of all running executions of this process, four times a second.
-
-    On its rounds it notices executions that are not this process's any more.
-
-    :param on_lost: called with the id of an execution that was deleted or taken over.
-    """
-
-    def __init__(self, database: Database, on_lost: Callable[[str], object]) -> None:
-        self._database = database
-        self._on_lost = on_lost
-        self._sinks: set[Sink] = set()
-        self._lock = threading.Lock()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._loop, name="log-flusher", daemon=True)
-
-    def start(self) -> None:
-        """Begin to flush."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Stop; the runs' last bytes are stored with their results."""
-        self._stop.set()
-        if self._thread.ident is not None:
-            self._thread.join()
-
-    def add(self, sink: Sink) -> None:
-        """Take a run's log into the rounds."""
+    def waiting(self) -> int:
+        """How many bytes are to be stored."""
         with self._lock:
-            self._sinks.add(sink)
-
-    def remove(self, sink: Sink) -> None:
-        """Leave a run's log alone from now on; returns when no round is at it."""
-        with self._lock:
-            self._sinks.discard(sink)
-
-    def _loop(self) -> None:
-        rounds = 0
-        while not self._stop.wait(_FLUSH_SECONDS):
-            rounds += 1
-            try:
-                self._flush()
-                if rounds % _LOOK_ROUNDS == 0:
-                    self._look()
-            except Exception as error:  # the bytes stay; the next round tries again
-                LOG.warning("Logs of running executions could not be stored: %s", error)
-
-    def _flush(self) -> None:
-        with self._lock:
-            waiting = [sink for sink in self._sinks if sink.waiting]
-            for sink in waiting:
-                with self._database.writer() as connection:
-                    pieces = sink.store(connection) if _holds(connection, sink.fence) else 0
-                sink.stored(pieces)
-
-
-    def _look(self) -> None:
-        """Report the runs that lost their execution."""
-        with self._lock:
-            fences = {sink.fence.execution_id: sink.fence for sink in self._sinks}
-        if not fences:
-            return
-        table = records.table
-        query = sa.select(table.c.id, table.c.runner_id, table.c.attempts).where(
-            table.c.id.in_(list(fences)), table.c.status == states.RUNNING
-        )
-        with self._database.reader() as connection:
-            held = {states.Fence(*row) for row in connection.execute(query)}
-        for fence in set(fences.values()) - held:
-            with self._lock:  # it may have ended in the meantime
-                going = any(sink.fence == fence for sink in self._sinks)
-            if going:
-                self._on_lost(fence.execution_id)
-
-
-def _holds(connection: sa.Connection, fence: states.Fence) -> bool:
-    """Tell whether an attempt still owns its execution, and keep it so in this transaction."""
-    table = records.table
-    query = sa.select(table.c.id).where(
-        table.c.id == fence.execution_id, table.c.status == states.RUNNING,
-        table.c.runner_id == fence.runner_id, table.c.attempts == fence.attempt,
-    )
-    return connection.execute(query.with_for_update()).first() is not None
+            return sum(map(len, self._pending))

@@ -1,20 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ends what dead runners left behind, so that nothing stays ``running`` for ever."""
+"""Takes care of what dead runners left behind, so that nothing stays ``running`` for ever."""
 
 from __future__ import annotations
 
 import logging
-from datetime import timedelta
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
 from qinling_exec.db import clock, models
 from qinling_exec.db.engine import Database
 from qinling_exec.executions import records, states
-from qinling_exec.executions.waiters import Waiters
+from qinling_exec.executions.ending import Ending
+from qinling_exec.executions.holdings import Holdings
+from qinling_exec.executions.leases import Runner
+from qinling_exec.orchestrator import workers
+from qinling_exec.orchestrator.fleet import Fleet
+from qinling_exec.orchestrator.workers import Worker
 
 LOG = logging.getLogger(__name__)
 _BATCH = 200
+#: Orphans that are dealt with at the same time.
+_THREADS = 16
 _REASON = (
     "The process that ran the execution died or lost its connection before the function"
     " answered. The function may have done its work in part."
@@ -23,58 +33,160 @@ _runners = models.Runner.__table__
 _workers = models.Worker.__table__
 
 
+@dataclass(frozen=True)
+class _Orphan:
+    """A running execution whose runner is dead, and the worker that it was on."""
+
+    fence: states.Fence
+    started_at: datetime | None
+    worker: Worker | None
+
+
 class Reaper:
     """Looks for dead runners. Any number of reapers may do so at the same time.
 
+    An orphan is taken over first, by compare-and-set; then its run is ended where it was; then
+    it ends, or waits for another attempt. So it never runs twice at the same time. What an error
+    stops on this way is gone on with at the next sweep, as long as this process lives; after that
+    it is an orphan again.
+
     :param lease: seconds without a heartbeat after which a runner is dead.
+    :param every: seconds between sweeps.
     """
 
-    def __init__(self, database: Database, waiters: Waiters, lease: float) -> None:
+    def __init__(self, database: Database, runner: Runner, ending: Ending, holdings: Holdings,
+                 fleet: Fleet, lease: float, every: float) -> None:
         self._database = database
-        self._waiters = waiters
+        self._runner = runner
+        self._ending = ending
+        self._holdings = holdings
+        self._fleet = fleet
         self._lease = lease
+        self._every = every
+        self._begun: dict[states.Fence, _Orphan] = {}  # by the fence that this runner has then
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="reap")
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name="reaper")
+
+    def start(self) -> None:
+        """Sweep again and again."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Finish what was begun and stop."""
+        self._stop.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+        self._pool.shutdown()
+
+    def _loop(self) -> None:
+        while not self._stop.wait(self._every):
+            try:
+                if self._runner.may_judge:
+                    self.sweep()
+            except Exception as error:
+                LOG.warning("Dead runners can't be looked for now: %s", error,
+                            exc_info=not getattr(error, "code", None))
 
     def sweep(self) -> int:
-        """End the executions of dead runners, forget the runners and their workers.
+        """Deal with the executions of dead runners, forget the runners and their workers.
 
-        :returns: how many executions were ended.
+        :returns: how many executions there were.
         """
         self._forget_dead()
-        ended = 0
+        count = sum(self._pool.map(self._go_on, list(self._begun)))
         while orphans := self._orphans():
-            for fence in orphans:
-                ended += self._end(fence)
-        self._forget_workers()
-        return ended
+            done = sum(self._pool.map(self._reap, orphans))
+            if not done:  # others do it, or nobody can
+                break
+            count += done
+        for worker in self._abandoned():
+            LOG.warning("Worker %s is ended: the engine that started it is dead.", worker.name)
+            self._fleet.abandon(worker)
+        return count
 
     def _forget_dead(self) -> None:
-        with self._database.writer() as connection:
+        with self._database.reader() as connection:
             limit = clock.read(connection) - timedelta(seconds=self._lease)
-            connection.execute(sa.delete(_runners).where(_runners.c.heartbeat_at < limit))
+            dead = connection.execute(
+                sa.select(_runners).where(_runners.c.heartbeat_at < limit)
+            ).all()
+        for row in dead:
+            LOG.warning("Runner %s (process %s on %s) is dead: no heartbeat since %s.", row.id,
+                        row.pid, row.host, row.heartbeat_at)
+            with self._database.writer() as connection:
+                connection.execute(sa.delete(_runners).where(
+                    _runners.c.id == row.id, _runners.c.heartbeat_at == row.heartbeat_at
+                ))
 
-    def _orphans(self) -> list[states.Fence]:
+    def _orphans(self) -> list[_Orphan]:
         """Return running executions whose runner is not there."""
         table = records.table
         alive = sa.exists().where(_runners.c.id == table.c.runner_id)
-        query = sa.select(table.c.id, table.c.runner_id, table.c.attempts).where(
-            table.c.status == states.RUNNING, table.c.runner_id.is_not(None), ~alive
+        query = sa.select(
+            table.c.id, table.c.runner_id, table.c.attempts, table.c.started_at, table.c.worker
+        ).where(
+            table.c.status == states.RUNNING, table.c.runner_id > "", ~alive
         ).limit(_BATCH)
         with self._database.reader() as connection:
-            return [states.Fence(*row) for row in connection.execute(query)]
+            rows = connection.execute(query).all()
+            names = {row.worker for row in rows} - {None}
+            found = connection.execute(sa.select(_workers).where(_workers.c.name.in_(names)))
+            there = {row.name: workers.build(row) for row in found}
+        return [_Orphan(states.Fence(*row[:3]), row.started_at, there.get(row.worker))
+                for row in rows]
 
-    def _end(self, fence: states.Fence) -> bool:
-        with self._database.writer() as connection:
-            ended = records.end(connection, fence, states.error(_REASON)) is not None
-        if ended:
-            LOG.warning("Execution %s ended as error: its runner %s is dead.",
-                        fence.execution_id, fence.runner_id)
-            self._waiters.ended(fence.execution_id)
-        return ended
+    def _reap(self, orphan: _Orphan) -> bool:
+        """Bring one orphan to its end or back into the queue; tell whether that was done."""
+        taken = states.Fence(orphan.fence.execution_id, self._runner.id, orphan.fence.attempt)
+        if taken in self._begun:
+            return False
+        self._holdings.hold(taken.execution_id)
+        self._begun[taken] = orphan
+        return self._go_on(taken)
 
-    def _forget_workers(self) -> None:
-        """Drop workers of dead engines: those die with them."""
-        alive = sa.exists().where(_runners.c.id == _workers.c.runner_id)
+    def _go_on(self, taken: states.Fence) -> bool:
+        orphan = self._begun[taken]
+        try:
+            mine = self._take_over(orphan, taken)
+            if mine:
+                self._end(orphan, taken)
+        except Exception as error:
+            # It may be this runner's by now: nobody else looks after it, and what it ran may
+            # go on. It must not go back into the queue like something that never began.
+            LOG.warning("Execution %s can't be taken care of now: %s", taken.execution_id, error,
+                        exc_info=not getattr(error, "code", None))
+            return False
+        del self._begun[taken]
+        self._holdings.let_go(taken.execution_id)
+        return mine
+
+    def _end(self, orphan: _Orphan, taken: states.Fence) -> None:
+        LOG.warning("Execution %s, attempt %s: its runner %s is dead.", taken.execution_id,
+                    taken.attempt, orphan.fence.runner_id)
+        if orphan.worker is not None and orphan.worker.address is not None:
+            self._fleet.end_run(orphan.worker, taken.execution_id)
+        self._ending.finish(taken, states.error(_REASON), awaited=True)
+
+    def _take_over(self, orphan: _Orphan, taken: states.Fence) -> bool:
+        """Make an orphan this runner's, unless that is so already; False: another was faster."""
+        table = records.table
+        alive = sa.exists().where(_runners.c.id == orphan.fence.runner_id)
         with self._database.writer() as connection:
-            connection.execute(
-                sa.delete(_workers).where(_workers.c.runner_id.is_not(None), ~alive)
+            changed = connection.execute(
+                sa.update(table).where(*records.held_by(orphan.fence), ~alive)
+                .values(runner_id=taken.runner_id)
             )
+            if changed.rowcount:
+                return True
+            # Not one that was claimed meanwhile: that has begun at another time.
+            found = connection.execute(sa.select(table.c.id).where(
+                *records.held_by(taken), table.c.started_at == orphan.started_at))
+            return found.first() is not None
+
+    def _abandoned(self) -> list[Worker]:
+        """Return workers of dead engines."""
+        alive = sa.exists().where(_runners.c.id == _workers.c.runner_id)
+        query = sa.select(_workers).where(_workers.c.runner_id.is_not(None), ~alive)
+        with self._database.reader() as connection:
+            return [workers.build(row) for row in connection.execute(query)]

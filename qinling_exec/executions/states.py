@@ -13,8 +13,12 @@ SUCCESS = "success"
 FAILED = "failed"
 #: The service's fault: no worker could be had, the worker was lost.
 ERROR = "error"
+#: Somebody asked for it to be ended.
+CANCELLED = "cancelled"
 
-ENDED = frozenset({SUCCESS, FAILED, ERROR})
+ENDED = frozenset({SUCCESS, FAILED, ERROR, CANCELLED})
+#: Every state; lists merge the rows of each.
+ALL = (RUNNING, *sorted(ENDED))
 
 
 @dataclass(frozen=True)
@@ -22,15 +26,31 @@ class Outcome:
     """How a run ended.
 
     :param result: JSON object with ``output`` and, when it is known, ``duration`` in seconds.
+    :param reason: one of a few words, for whoever counts.
     """
 
     status: str
     result: dict[str, Any]
+    reason: str = "none"
 
 
-def error(reason: str) -> Outcome:
-    """Return the outcome of a run that the service could not bring to its end."""
-    return Outcome(ERROR, {"output": reason})
+def error(text: str, reason: str = "service") -> Outcome:
+    """Return the outcome of a run that the service could not bring to its end.
+
+    :param text: what the caller reads.
+    """
+    return Outcome(ERROR, {"output": text}, reason)
+
+
+def cancelled(duration: float | None = None) -> Outcome:
+    """Return the outcome of an execution that was cancelled.
+
+    :param duration: seconds that the function ran; None: it never did, or nobody knows.
+    """
+    result: dict[str, Any] = {"output": "The execution was cancelled."}
+    if duration is not None:
+        result["duration"] = duration
+    return Outcome(CANCELLED, result, "cancelled")
 
 
 @dataclass(frozen=True)

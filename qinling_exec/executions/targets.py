@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import sqlalchemy as sa
 
@@ -18,6 +18,8 @@ from qinling_exec.db import models
 _functions = models.Function.__table__
 _versions = models.FunctionVersion.__table__
 _runtimes = models.Runtime.__table__
+#: Built once: every execution asks.
+_RUNTIME_STATUS = sa.select(_runtimes.c.status).where(_runtimes.c.id == sa.bindparam("runtime"))
 
 
 @dataclass(frozen=True)
@@ -64,25 +66,40 @@ def resolve(connection: sa.Connection, context: RequestContext, function_id: str
 
 def load(connection: sa.Connection, function_id: str, version: int) -> Target | None:
     """Return what an accepted execution runs, None when it was deleted meanwhile."""
-    columns: list[sa.ColumnElement[Any]] = [
-        _functions.c.runtime_id, _functions.c.entry, _functions.c.cpu, _functions.c.memory_size,
-        _functions.c.timeout,
-    ]
-    if version == 0:
-        query = sa.select(*columns, _functions.c.package)
-    else:
-        query = sa.select(*columns, _versions.c.package).join(
-            _versions, sa.and_(_versions.c.function_id == _functions.c.id,
-                               _versions.c.version_number == version)
-        )
-    row = connection.execute(query.where(_functions.c.id == function_id)).first()
-    if row is None:
-        return None
-    return Target(function_id, version, row.runtime_id, row.entry, row.package, row.cpu,
-                  row.memory_size, row.timeout)
+    return load_all(connection, [(function_id, version)]).get((function_id, version))
+
+
+def load_all(connection: sa.Connection,
+             keys: Iterable[tuple[str, int]]) -> dict[tuple[str, int], Target]:
+    """Return what versions of functions run, without those that are not there (any more)."""
+    keys = list(keys)
+    ids = {function_id for function_id, _ in keys}
+    rows = {row.id: row for row in connection.execute(
+        sa.select(_functions).where(_functions.c.id.in_(ids))
+    )}
+    packages: dict[tuple[str, int], str | None] = {(key, 0): row.package
+                                                   for key, row in rows.items()}
+    if any(version for _, version in keys):
+        query = sa.select(_versions.c.function_id, _versions.c.version_number,
+                          _versions.c.package).where(_versions.c.function_id.in_(ids))
+        packages |= {(row[0], row[1]): row[2] for row in connection.execute(query)}
+    found = {}
+    for key in keys:
+        row = rows.get(key[0])
+        if row is not None and key in packages:
+            found[key] = Target(key[0], key[1], row.runtime_id, row.entry, packages[key],
+                                row.cpu, row.memory_size, row.timeout)
+    return found
+
+
+def owners(connection: sa.Connection, function_ids: Iterable[str]) -> dict[str, str]:
+    """Return the projects that functions belong to."""
+    query = sa.select(_functions.c.id, _functions.c.project_id)
+    rows = connection.execute(query.where(_functions.c.id.in_(list(function_ids))))
+    return {row.id: row.project_id for row in rows}
 
 
 def _check_runtime(connection: sa.Connection, runtime_id: str) -> None:
-    query = sa.select(_runtimes.c.status).where(_runtimes.c.id == runtime_id)
-    if connection.execute(query).scalar() != runtimes.AVAILABLE:
+    status = connection.execute(_RUNTIME_STATUS, {"runtime": runtime_id}).scalar()
+    if status != runtimes.AVAILABLE:
         raise exceptions.Conflict(f"Runtime {runtime_id} is not available.")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,6 +12,24 @@ from oslo_config import cfg
 
 class OrchestratorError(Exception):
     """A worker or a pool could not be had; the text is shown to people."""
+
+
+class OrchestratorUnavailable(OrchestratorError):
+    """Whom the driver asks does not answer now: nothing is wrong with what was asked for."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """What a worker's runs may use.
+
+    :param cpu: millicpu of one run.
+    :param memory: bytes of one run.
+    :param room: runs at the same time.
+    """
+
+    cpu: int
+    memory: int
+    room: int
 
 
 @dataclass(frozen=True)
@@ -53,12 +72,15 @@ class Orchestrator(Protocol):
     """A driver. All calls are made from engine threads and may block.
 
     Drivers are loaded by stevedore from the namespace ``qinling_exec.orchestrator``
-    and constructed as ``Driver(conf)``; everything they start must be gone
+    and constructed as ``Driver(conf)``. What is not ``shared`` must be gone
     after :meth:`close`, and must not outlive a killed engine.
     """
 
     #: True when functions made of a container image can run here.
     runs_images: bool
+    #: True when pools and workers are the deployment's: they outlive engines, any of which can
+    #: look after them.
+    shared: bool
 
     def __init__(self, conf: cfg.ConfigOpts) -> None: ...
 
@@ -74,11 +96,18 @@ class Orchestrator(Protocol):
     def capacity(self, runtime_id: str) -> Capacity | None:
         """Return the pool's figures, or None when there is no such pool."""
 
-    def take(self, runtime_id: str, name: str) -> WorkerAddress:
+    def take(self, runtime_id: str, name: str, size: Size) -> WorkerAddress:
         """Take one generic worker out of the pool (or start one), ready for ``/specialize``.
 
-        :param name: suggestion for the name; the driver may return another one.
+        :param name: of the worker, by which it is known from then on.
+        :param size: that it has at least; :meth:`fit` makes it exact.
         :raises OrchestratorError: when none can be had, with the reason.
+        """
+
+    def fit(self, name: str, size: Size) -> None:
+        """Hold a worker that has loaded its function to its size.
+
+        :raises OrchestratorError: it is what it was.
         """
 
     def release(self, name: str) -> None:
@@ -87,5 +116,17 @@ class Orchestrator(Protocol):
     def alive(self, name: str) -> bool:
         """Tell whether a taken worker's process or pod still exists."""
 
+    def workers(self) -> dict[str, str] | None:
+        """Return the addresses of all taken workers of the deployment, by name.
+
+        None when that is not known now, or nobody else's business: not ``shared``.
+        """
+
+    def pools(self) -> set[str]:
+        """Return the runtimes that have generic workers, where pools are ``shared``."""
+
+    def listen(self, on_lost: Callable[[str], None]) -> None:
+        """Have something called with the name of each taken worker that is lost."""
+
     def close(self) -> None:
-        """End all workers and pools that this process started."""
+        """End all workers and pools that this process started, unless they are ``shared``."""

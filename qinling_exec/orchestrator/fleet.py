@@ -5,22 +5,29 @@ from __future__ import annotations
 
 import functools
 import logging
-import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
 
-from qinling_exec.catalogue import runtimes
+from qinling_exec import faultpoint
 from qinling_exec.catalogue.packages import PackageStore
 from qinling_exec.db import models
-from qinling_exec.db.engine import Database, utcnow
+from qinling_exec.db.engine import Database
+from qinling_exec.exceptions import NotFound, Unavailable
 from qinling_exec.executions import targets
 from qinling_exec.orchestrator import workers
-from qinling_exec.orchestrator.base import Orchestrator, OrchestratorError, PoolRequest
+from qinling_exec.orchestrator.background import UNCHANGED, Background
+from qinling_exec.orchestrator.base import (
+    Orchestrator,
+    OrchestratorError,
+    OrchestratorUnavailable,
+    Size,
+)
+from qinling_exec.orchestrator.pools import Pools
+from qinling_exec.orchestrator.reconcile import Reconciler
 from qinling_exec.orchestrator.slots import Slots
 from qinling_exec.orchestrator.wire import Wire, WorkerRefused, WorkerUnreachable
 from qinling_exec.orchestrator.workers import Worker, Workers
@@ -30,69 +37,115 @@ LOG = logging.getLogger(__name__)
 _LOOK_SECONDS = 2.0
 #: After so many failed starts in a row what waits for the worker is told the reason.
 _TRIES = 3
-
-_runtimes = models.Runtime.__table__
+#: Workers that an engine starts at the same time.
+STARTS = 8
+#: Between the last moment that a worker could be chosen for a run and its end, in seconds.
+_GRACE_SECONDS = 1.0
+#: Pools that are made at the same time; each may wait for what never comes.
+_POOLS = 4
 
 
 class Fleet:
     """The workers and pools that one engine looks after.
 
-    :param runner_id: the engine's id.
+    :param owner: returns the engine's id.
     :param limits: what a run may use, passed on to workers.
-    :param idle_seconds: after which a worker with nothing to do goes.
+    :param idle_seconds: returns after how long a worker with nothing to do goes.
     :param start_seconds: within which a worker must have loaded its function.
     """
 
     def __init__(self, database: Database, orchestrator: Orchestrator, table: Workers,
-                 slots: Slots, wire: Wire, store: PackageStore, runner_id: str,
-                 limits: dict[str, Any], idle_seconds: float, start_seconds: float) -> None:
+                 slots: Slots, wire: Wire, store: PackageStore,
+                 owner: Callable[[], str], limits: dict[str, Any],
+                 idle_seconds: Callable[[], float], start_seconds: float) -> None:
         self._database = database
         self._orchestrator = orchestrator
         self._table = table
         self._slots = slots
         self._wire = wire
         self._store = store
-        self._runner_id = runner_id
+        self._owner = owner
         self._limits = limits
         self._idle_seconds = idle_seconds
         self._start_seconds = start_seconds
-        self._pool = ThreadPoolExecutor(8, thread_name_prefix="fleet")
-        self._busy: set[str] = set()
-        self._lock = threading.Lock()
+        self._background = Background("fleet", STARTS, table.wakeup.ring)
+        self._pool_background = Background("pools", _POOLS, table.wakeup.ring)
+        self._taken: set[str] = set()
+        self._draining_since: dict[str, float] = {}
         self._looked = 0.0
         self._failures: dict[str, tuple[int, str]] = {}
+        self._pools = Pools(database, orchestrator)
+        self._reconciler = Reconciler(database, orchestrator)
+        self._lost: set[str] = set()
+        orchestrator.listen(self._note_loss)
 
-    def start(self) -> None:
-        """Make the pools of the runtimes that are there; a driver starts without any."""
-        with self._database.writer() as connection:
-            connection.execute(
-                sa.update(_runtimes).where(_runtimes.c.status == runtimes.AVAILABLE)
-                .values(status=runtimes.CREATING)
-            )
-        self.tend()
+    @property
+    def ready(self) -> bool:
+        """True when every runtime has its pool here, or can't have one."""
+        return self._pools.ready
 
     def tend(self) -> None:
         """Do what the tables ask for, without waiting for it to be done."""
-        self._tend_runtimes()
+        self._pools.tend(self._pool_background.once)
+        if self._reconciler.is_due:
+            self._pool_background.once("reconcile", self._reconciler.reconcile)
         look = time.monotonic() - self._looked > _LOOK_SECONDS
-        for worker in self._table.of_engine(self._runner_id):
+        mine = self._table.of_engine(self._owner())
+        self._release_others({worker.name for worker in mine})
+        for worker in mine:
             if worker.state == workers.STARTING:
-                self._once(worker.name, functools.partial(self._start, worker))
+                self._background.once(worker.name, functools.partial(self._start, worker))
             elif worker.state == workers.DRAINING:
-                self._once(worker.name, functools.partial(self._retire, worker))
-            elif self._slots.suspected(worker.name) or look:
-                self._once(worker.name, functools.partial(self._check, worker))
+                self._background.once(worker.name, functools.partial(self._retire, worker))
+            elif self._slots.suspected(worker.name) or look or worker.name in self._lost:
+                self._background.once(worker.name, functools.partial(self._check, worker))
         if look:
             self._looked = time.monotonic()
-            self._record_pools()
+            self._pools.record()
+
+    def end_run(self, worker: Worker, execution_id: str) -> None:
+        """End a run that a dead process left on a worker; one that does not listen goes too."""
+        if not self._wire.cancel(worker, execution_id):
+            self._gone(worker)
+
+    def abandon(self, worker: Worker) -> None:
+        """See to a worker that a dead engine left behind: another engine's, or at its end."""
+        if self._orchestrator.shared:
+            self._table.leave(str(worker.runner_id), worker.name)
+        else:
+            self._gone(worker)
+
+    def drain(self) -> None:
+        """Let all workers go once their runs end, unless other engines can have them."""
+        if self._orchestrator.shared:
+            return
+        try:
+            self._table.drain(self._owner())
+        except Unavailable as error:
+            LOG.warning("The workers could not be marked: %s", error)
+
+    @property
+    def idle(self) -> bool:
+        """True when this engine has no worker that ends with it."""
+        if self._orchestrator.shared:
+            return True
+        return not self._taken and not self._table.of_engine(self._owner())
 
     def close(self) -> None:
-        """Wait for what is being done, then end every worker and pool."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        """Wait for what is being done, then end every worker and pool that others can't have."""
+        self._background.stop()
+        self._pool_background.stop()
         self._orchestrator.close()
-        with self._database.writer() as connection:
-            table = models.Worker.__table__
-            connection.execute(sa.delete(table).where(table.c.runner_id == self._runner_id))
+        if self._orchestrator.shared:
+            self._table.leave(self._owner())
+            return
+        table = models.Worker.__table__
+        try:
+            with self._database.writer() as connection:
+                connection.execute(sa.delete(table).where(table.c.runner_id == self._owner()))
+        except Unavailable as error:
+            LOG.warning("The workers are gone, their rows could not be deleted; an engine does "
+                        "that once the database is back: %s", error)
 
     def failure(self, fingerprint: str) -> str | None:
         """Return why workers of a shape can't be had, once that is certain; None before."""
@@ -102,41 +155,46 @@ class Fleet:
         del self._failures[fingerprint]
         return reason
 
-    def _once(self, key: str, work: Callable[[], None]) -> None:
-        """Do something in the background unless it is being done."""
-        with self._lock:
-            if key in self._busy:
-                return
-            self._busy.add(key)
+    def _release_others(self, mine: set[str]) -> None:
+        """End workers that are not in the table any more: this engine was taken for dead."""
+        if self._orchestrator.shared:
+            return  # they are another engine's by now
+        gone = self._taken - mine - self._background.busy()
+        for name in gone:
+            LOG.warning("Worker %s is not wanted any more.", name)
+            self._orchestrator.release(name)
+            self._taken.discard(name)
 
-        def run() -> None:
-            try:
-                work()
-            except Exception:
-                LOG.exception("Looking after %s failed; it is tried again.", key)
-            finally:
-                with self._lock:
-                    self._busy.discard(key)
-                self._table.wakeup.ring()
-
-        self._pool.submit(run)
+    def _note_loss(self, name: str) -> None:
+        """Have a worker looked at now."""
+        self._lost.add(name)
+        self._table.wakeup.wake()
 
     def _start(self, worker: Worker) -> None:
         """Bring a wanted worker up: take one, push the package, open it for runs."""
-        if worker.runner_id is None and not self._table.adopt(worker.name, self._runner_id):
+        if worker.runner_id is None and not self._table.adopt(worker.name, self._owner()):
             return
+        self._taken.add(worker.name)
         with self._database.reader() as connection:
             target = targets.load(connection, worker.function_id, worker.function_version)
         if target is None or target.fingerprint != worker.fingerprint or not target.runtime_id:
+            self._taken.discard(worker.name)
             self._table.remove(worker.name)
             return
         began = time.monotonic()
         try:
-            address = self._orchestrator.take(target.runtime_id, worker.name)
+            size = Size(target.cpu, target.memory_size, worker.room)
+            address = self._orchestrator.take(target.runtime_id, worker.name, size)
             ready = replace(worker, address=address.address, secret=address.secret)
             self._specialize(ready, target)
+            faultpoint.reach("pod-specialized")
+        except OrchestratorUnavailable:
+            raise  # it is wanted as before, and tried again
         except (OrchestratorError, WorkerRefused, WorkerUnreachable) as error:
             self._failed(worker, str(error))
+            return
+        except NotFound:  # most likely it was deleted meanwhile, with its function or version
+            self._failed(worker, "The function's package is not there any more.")
             return
         self._failures.pop(worker.fingerprint, None)
         if not self._table.started(worker.name, address.address, address.secret):
@@ -145,6 +203,22 @@ class Fleet:
         LOG.info("Worker %s of function %s (version %s) is ready after %.0f ms.", worker.name,
                  worker.function_id, worker.function_version,
                  (time.monotonic() - began) * 1000)
+        faultpoint.reach("pod-recorded")
+        self._fit(worker.name, size)
+
+    def _fit(self, name: str, size: Size) -> None:
+        """Hold a worker to its size; its runs are held to theirs by itself in any case."""
+        try:
+            self._orchestrator.fit(name, size)
+        except OrchestratorError as error:
+            LOG.warning("Worker %s keeps the size that it had: %s", name, error)
+
+    def _refit(self, worker: Worker) -> None:
+        """Hold a worker of another engine to its size: that one may have died before it did."""
+        with self._database.reader() as connection:
+            target = targets.load(connection, worker.function_id, worker.function_version)
+        if target is not None:
+            self._fit(worker.name, Size(target.cpu, target.memory_size, worker.room))
 
     def _specialize(self, worker: Worker, target: targets.Target) -> None:
         assert target.package is not None
@@ -165,84 +239,51 @@ class Fleet:
                     worker.function_id, reason)
         self._gone(worker)
 
-    def _retire(self, worker: Worker) -> None:
+    def _retire(self, worker: Worker) -> object:
         """End a worker that no run needs any more."""
-        if self._slots.busy(worker.name):
-            return
+        # Whoever read the table just before may be about to send a run.
+        since = self._draining_since.setdefault(worker.name, time.monotonic())
+        if self._slots.busy(worker.name) or time.monotonic() - since < _GRACE_SECONDS:
+            return UNCHANGED
         if worker.address is not None:
             try:
                 if self._wire.ping(worker)["running"]:  # another process has runs on it
-                    return
+                    return UNCHANGED
             except (WorkerUnreachable, WorkerRefused):
                 pass  # it is gone already
         self._gone(worker)
         LOG.info("Worker %s of function %s (version %s) has ended.", worker.name,
                  worker.function_id, worker.function_version)
+        return None
 
-    def _check(self, worker: Worker) -> None:
+    def _check(self, worker: Worker) -> object:
         """Drop a dead worker, let an idle one go."""
+        self._lost.discard(worker.name)
+        if worker.runner_id is None:
+            if self._table.adopt(worker.name, self._owner()):
+                self._refit(worker)
+            return UNCHANGED
+        # A pod that is lost may still answer, or keep a ping waiting.
+        if self._orchestrator.shared and not self._orchestrator.alive(worker.name):
+            return self._died(worker)
         try:
             state = self._wire.ping(worker)
         except (WorkerUnreachable, WorkerRefused):
-            if not self._orchestrator.alive(worker.name):
-                LOG.warning("Worker %s has died.", worker.name)
-                self._gone(worker)
-            return
-        if not state["running"] and state["idle_seconds"] > self._idle_seconds:
-            with self._database.writer() as connection:
-                self._table.set_state(connection, [worker.name], workers.DRAINING)
+            return UNCHANGED if self._orchestrator.alive(worker.name) else self._died(worker)
+        if state["running"] or state["idle_seconds"] <= self._idle_seconds():
+            return UNCHANGED
+        with self._database.writer() as connection:
+            self._table.set_state(connection, [worker.name], workers.DRAINING)
+        return None
+
+    def _died(self, worker: Worker) -> object:
+        LOG.warning("Worker %s has died.", worker.name)
+        self._gone(worker)
+        return None
 
     def _gone(self, worker: Worker) -> None:
         self._wire.forget(worker)
         self._orchestrator.release(worker.name)
         self._table.remove(worker.name)
-
-    def _tend_runtimes(self) -> None:
-        pending = (runtimes.CREATING, runtimes.UPGRADING, runtimes.DELETING)
-        with self._database.reader() as connection:
-            rows = connection.execute(
-                sa.select(_runtimes).where(_runtimes.c.status.in_(pending))
-            ).all()
-        for row in rows:
-            work = self._delete_pool if row.status == runtimes.DELETING else self._make_pool
-            self._once(row.id, functools.partial(work, row))
-
-    def _make_pool(self, row: sa.Row[Any]) -> None:
-        status, reason = runtimes.AVAILABLE, None
-        try:
-            self._orchestrator.ensure_pool(PoolRequest(row.id, row.image, row.trusted))
-        except OrchestratorError as error:
-            status, reason = runtimes.ERROR, str(error)[:255]
-            LOG.warning("The pool of runtime %s could not be made: %s", row.id, reason)
-        capacity = self._orchestrator.capacity(row.id)
-        # A pool that is made again when the engine starts is no change of the runtime.
-        again = row.status == runtimes.CREATING and row.updated_at is not None
-        changed = row.updated_at if again else utcnow()
-        with self._database.writer() as connection:
-            connection.execute(
-                sa.update(_runtimes)
-                .where(_runtimes.c.id == row.id, _runtimes.c.status == row.status)
-                .values(status=status, status_reason=reason, updated_at=changed,
-                        pool_total=capacity.total if capacity else 0,
-                        pool_available=capacity.available if capacity else 0)
-            )
-
-    def _delete_pool(self, row: sa.Row[Any]) -> None:
-        self._orchestrator.delete_pool(row.id)
-        with self._database.writer() as connection:
-            connection.execute(sa.delete(_runtimes).where(_runtimes.c.id == row.id))
-
-    def _record_pools(self) -> None:
-        """Write the pools' figures down for the API, when they have changed."""
-        columns = (_runtimes.c.id, _runtimes.c.pool_total, _runtimes.c.pool_available)
-        with self._database.reader() as connection:
-            rows = connection.execute(sa.select(*columns)).all()
-        for row in rows:
-            capacity = self._orchestrator.capacity(row.id)
-            figures = (capacity.total, capacity.available) if capacity else (0, 0)
-            if figures != (row.pool_total, row.pool_available):
-                with self._database.writer() as connection:
-                    connection.execute(
-                        sa.update(_runtimes).where(_runtimes.c.id == row.id)
-                        .values(pool_total=figures[0], pool_available=figures[1])
-                    )
+        self._taken.discard(worker.name)
+        self._draining_since.pop(worker.name, None)

@@ -17,7 +17,7 @@ import tempfile
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO
 
 from oslo_config import cfg
@@ -27,6 +27,7 @@ from qinling_exec.orchestrator.base import (
     Capacity,
     OrchestratorError,
     PoolRequest,
+    Size,
     WorkerAddress,
 )
 from qinling_exec.orchestrator.wire import Wire, WorkerRefused, WorkerUnreachable
@@ -90,6 +91,7 @@ class ProcessOrchestrator:
     """The driver ``process``."""
 
     runs_images = False
+    shared = False
 
     def __init__(self, conf: cfg.ConfigOpts) -> None:
         self._size: int = conf.process.pool_size
@@ -129,7 +131,7 @@ class ProcessOrchestrator:
             taken = sum(owner == runtime_id for owner, _ in self._taken.values())
         return Capacity(free + taken, free)
 
-    def take(self, runtime_id: str, name: str) -> WorkerAddress:
+    def take(self, runtime_id: str, name: str, size: Size) -> WorkerAddress:
         """Take a warm worker, or start one when the pool is empty."""
         with self._lock:
             if runtime_id not in self._pools:
@@ -157,6 +159,20 @@ class ProcessOrchestrator:
         with self._lock:
             _, process = self._taken.get(name, ("", None))
         return process is not None and process.alive
+
+    def fit(self, name: str, size: Size) -> None:
+        """Do nothing: the worker itself limits its runs."""
+
+    def workers(self) -> dict[str, str] | None:
+        """Return nothing: workers are this engine's own and go with it."""
+        return None
+
+    def pools(self) -> set[str]:
+        """Return nothing: pools are this engine's own."""
+        return set()
+
+    def listen(self, on_lost: Callable[[str], None]) -> None:
+        """Do nothing: the fleet's looks are enough."""
 
     def close(self) -> None:
         """End all workers."""
@@ -224,7 +240,8 @@ class ProcessOrchestrator:
         try:
             process = _Process(self._directory / str(next(self._numbers)))
         except OSError as error:
-            raise OrchestratorError(f"A worker process can't be started: {error}.") from error
+            raise OrchestratorError(
+                f"A worker process can't be started: {error.strerror}.") from error
         until = time.monotonic() + self._start_seconds
         while time.monotonic() < until and process.alive and not self._closed:
             try:

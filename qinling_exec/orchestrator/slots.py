@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from qinling_exec.orchestrator.workers import Worker
 
@@ -17,6 +17,7 @@ from qinling_exec.orchestrator.workers import Worker
 _FULL_SECONDS = 0.05
 #: And one that could not be reached.
 _SUSPECT_SECONDS = 1.0
+_NOTHING: Mapping[str, int] = {}
 
 
 class Slots:
@@ -30,18 +31,23 @@ class Slots:
         #: Called when a slot comes free, while somebody waits for one.
         self.on_free: Callable[[], None] | None = None
 
-    def borrow(self, workers: Iterable[Worker]) -> Worker | None:
-        """Take a slot on the least busy of some workers, None when all are full."""
+    def borrow(self, workers: Iterable[Worker],
+               elsewhere: Mapping[str, int] = _NOTHING) -> Worker | None:
+        """Take a slot on the least busy of some workers, None when all are full.
+
+        :param elsewhere: runs that other processes have on workers, as far as that is known.
+        """
         now = time.monotonic()
         with self._lock:
             free = [
                 worker for worker in workers
-                if self._taken[worker.name] < worker.room
+                if self._taken[worker.name] + elsewhere.get(worker.name, 0) < worker.room
                 and self._full_until.get(worker.name, 0.0) <= now
             ]
             if not free:
                 return None
-            chosen = min(free, key=lambda worker: self._taken[worker.name])
+            chosen = min(free, key=lambda worker: (
+                self._taken[worker.name] + elsewhere.get(worker.name, 0)))
             self._taken[chosen.name] += 1
             return chosen
 

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 import json
+import logging
+import select
 import socket
 import struct
 import threading
@@ -13,11 +14,15 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
+from qinling_exec import faultpoint
 from qinling_exec.orchestrator.workers import Worker
 
+LOG = logging.getLogger(__name__)
 STREAM = "application/vnd.qinling.run"
 _FRAME = struct.Struct(">cI")
 _CONNECT_SECONDS = 5.0
+#: The worker kills the run's processes and waits until they are gone.
+_CANCEL_SECONDS = 8.0
 
 
 class WorkerUnreachable(Exception):
@@ -58,6 +63,23 @@ class _Connection(http.client.HTTPConnection):
             self.sock.close()
             raise
 
+    def is_quiet(self) -> bool:
+        """Tell whether the worker has neither closed it nor sent something unasked."""
+        if self.sock is None:
+            return False
+        poll = select.poll()
+        poll.register(self.sock, select.POLLIN | select.POLLHUP)
+        return not poll.poll(0)
+
+    def unread(self, error: Exception) -> bool:
+        """Tell whether the worker ended before it had read the whole of a request.
+
+        A Unix socket that is closed with bytes unread resets its peer; one that had read
+        everything ends with an ordinary end of file. On TCP a reset may mean more than that.
+        """
+        return (self._path is not None and isinstance(error, ConnectionResetError)
+                and not isinstance(error, http.client.RemoteDisconnected))
+
 
 class Wire:
     """Connections of this process to all its workers."""
@@ -79,7 +101,8 @@ class Wire:
         """
         headers = {"Accept": STREAM, "Content-Type": "application/json"}
         connection, response = self._send(worker, "POST", "/execute", headers,
-                                          json.dumps(request).encode(), seconds)
+                                          json.dumps(request).encode(), seconds, once=True)
+        faultpoint.reach("posted")
         try:
             if response.status != 200:
                 _refused(response)
@@ -109,12 +132,19 @@ class Wire:
         """Ask a worker how it is."""
         return self._call(worker, "GET", "/ping", {}, None, _CONNECT_SECONDS)
 
-    def cancel(self, worker: Worker, execution_id: str) -> None:
-        """End a run with everything it started; no error when it is not there."""
-        # Either says that it has ended, or that the worker is gone and the run with it.
-        with contextlib.suppress(WorkerRefused, WorkerUnreachable):
+    def cancel(self, worker: Worker, execution_id: str) -> bool:
+        """End a run with everything it started; no error when it is not there.
+
+        :returns: False when the worker did not answer: it is gone, or it hangs.
+        """
+        try:
             self._call(worker, "POST", f"/cancel/{execution_id}", {"Content-Length": "0"}, None,
-                       10.0)
+                       _CANCEL_SECONDS)
+        except WorkerRefused:
+            return True
+        except (WorkerUnreachable, WorkerLost):
+            return False
+        return True
 
     def forget(self, worker: Worker) -> None:
         """Close the connections to a worker that is going away."""
@@ -132,45 +162,66 @@ class Wire:
             answer: dict[str, Any] = json.loads(response.read())
         except (OSError, http.client.HTTPException, ValueError) as error:
             connection.close()
-            raise WorkerUnreachable(f"{type(error).__name__} on {path}") from error
+            raise WorkerUnreachable(_plain(error)) from error
         except BaseException:
             connection.close()
             raise
         self._keep(worker, connection)
         return answer
 
-    def _send(self, worker: Worker, method: str, path: str, headers: dict[str, str],
-              body: Any, seconds: float) -> tuple[_Connection, http.client.HTTPResponse]:
-        """Send a request, on a kept connection if that is still good."""
+    def _send(self, worker: Worker, method: str, path: str, headers: dict[str, str], body: Any,
+              seconds: float, once: bool = False) -> tuple[_Connection,
+                                                          http.client.HTTPResponse]:
+        """Send a request, on a kept connection if that is still good.
+
+        :param once: it must not be carried out twice. A worker that goes away after it got the
+            request may have begun; that is no reason to send it again.
+        """
         assert worker.address is not None
         headers = {"Authorization": f"Bearer {worker.secret}", **headers}
-        with self._lock:
-            kept = self._idle[worker.address]
-            connection = kept.pop() if kept else None
-        for candidate in (connection, None):
-            if candidate is None and connection is not None and not _repeatable(body):
-                break
-            used = candidate or _Connection(worker.address)
+        kept = self._take_kept(worker.address)
+        candidates = [kept, None] if kept is not None and _repeatable(body) else [kept]
+        for candidate in candidates:
+            used, sent = candidate or _Connection(worker.address), False
             try:
                 used.request(method, path, body=body, headers=headers)
+                sent = True
                 assert used.sock is not None
                 used.sock.settimeout(seconds)
                 return used, used.getresponse()
-            except (ConnectionError, http.client.RemoteDisconnected) as error:
-                # A kept connection that the worker closed meanwhile: nothing was done there.
-                used.close()
-                if candidate is None:
-                    raise WorkerUnreachable(str(error)) from error
             except (OSError, http.client.HTTPException) as error:
                 used.close()
-                if isinstance(error, TimeoutError) and used.sock is None and seconds:
-                    raise WorkerLost("it did not answer in time") from error
-                raise WorkerUnreachable(f"{type(error).__name__}: {error}") from error
+                if once and sent and not used.unread(error):
+                    raise WorkerLost(f"{type(error).__name__} before it answered") from error
+                if candidate is None or not isinstance(error, ConnectionError):
+                    raise WorkerUnreachable(_plain(error)) from error
         raise WorkerUnreachable("the connection was closed")
+
+    def _take_kept(self, address: str) -> _Connection | None:
+        """Return a connection from earlier that the worker has not closed meanwhile."""
+        while True:
+            with self._lock:
+                kept = self._idle[address]
+                if not kept:
+                    return None
+                connection = kept.pop()
+            if connection.is_quiet():
+                return connection
+            connection.close()
 
     def _keep(self, worker: Worker, connection: _Connection) -> None:
         with self._lock:
             self._idle[worker.address or ""].append(connection)
+
+
+def _plain(error: Exception) -> str:
+    """Return what users may read of a failed call: it ends up in records."""
+    LOG.debug("A call of a worker failed: %r", error)
+    if isinstance(error, TimeoutError):
+        return "it did not answer in time"
+    if isinstance(error, OSError):
+        return "it can't be reached"
+    return "its answer makes no sense"
 
 
 def _repeatable(body: Any) -> bool:

@@ -17,6 +17,12 @@ from qinling_exec.db.wakeup import Wakeup
 STARTING, READY, DRAINING = "starting", "ready", "draining"
 
 _table = models.Worker.__table__
+_runtimes = models.Runtime.__table__
+#: Built once: every execution asks.
+_READY_FOR = sa.select(_table).where(
+    _table.c.function_id == sa.bindparam("wanted"),
+    _table.c.function_version == sa.bindparam("version"), _table.c.state == READY,
+)
 
 
 @dataclass(frozen=True)
@@ -44,11 +50,8 @@ def build(row: sa.Row[Any]) -> Worker:
 
 def ready(connection: sa.Connection, function_id: str, version: int) -> list[Worker]:
     """Return the workers that may take a run of a version now."""
-    query = sa.select(_table).where(
-        _table.c.function_id == function_id, _table.c.function_version == version,
-        _table.c.state == READY,
-    )
-    return [build(row) for row in connection.execute(query)]
+    rows = connection.execute(_READY_FOR, {"wanted": function_id, "version": version})
+    return [build(row) for row in rows]
 
 
 class Workers:
@@ -96,6 +99,36 @@ class Workers:
             for _ in range(count)
         ])
 
+    def want_up_to(self, function_id: str, version: int, fingerprint: str, runtime_id: str,
+                   count: int, total: int, runner_id: str) -> int:
+        """Ask for workers until there are so many, for an engine that starts them.
+
+        Engines do this one after the other: the lock of the runtime's row makes each count what
+        the others have asked for.
+
+        :param count: workers that the version is to have.
+        :param total: workers that all functions together may have.
+        :returns: how many more were asked for.
+        """
+        with self._database.writer() as connection:
+            connection.execute(sa.select(_runtimes.c.id).where(_runtimes.c.id == runtime_id)
+                               .with_for_update())
+            has = connection.execute(sa.select(sa.func.count()).where(
+                _table.c.function_id == function_id, _table.c.function_version == version,
+                _table.c.fingerprint == fingerprint, _table.c.state != DRAINING,
+            )).scalar_one()
+            everyone = connection.execute(
+                sa.select(sa.func.count()).select_from(_table)
+            ).scalar_one()
+            missing = max(0, min(count - has, total - everyone))
+            self.want(connection, function_id, version, fingerprint, missing, runner_id)
+        return missing
+
+    def all(self, connection: sa.Connection) -> list[Worker]:
+        """Return every worker, in the order in which they were asked for."""
+        query = sa.select(_table).order_by(_table.c.created_at, _table.c.name)
+        return [build(row) for row in connection.execute(query)]
+
     def scale_down(self, connection: sa.Connection, function_id: str, version: int,
                    count: int) -> None:
         """Let some workers go, the youngest first, and keep one."""
@@ -122,6 +155,22 @@ class Workers:
         )
         with self._database.reader() as connection:
             return [build(row) for row in connection.execute(query)]
+
+    def drain(self, runner_id: str) -> None:
+        """Let all workers of an engine go once their runs end."""
+        with self._database.writer() as connection:
+            connection.execute(
+                sa.update(_table).where(_table.c.runner_id == runner_id).values(state=DRAINING)
+            )
+
+    def leave(self, runner_id: str, name: str | None = None) -> None:
+        """Leave an engine's workers, or one of them, to any other engine."""
+        which = [_table.c.runner_id == runner_id]
+        if name is not None:
+            which.append(_table.c.name == name)
+        with self._database.writer() as connection:
+            connection.execute(sa.update(_table).where(*which).values(runner_id=None))
+        self.wakeup.ring()
 
     def adopt(self, name: str, runner_id: str) -> bool:
         """Make a wanted worker an engine's own to start; False when another was faster."""

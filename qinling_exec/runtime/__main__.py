@@ -10,7 +10,7 @@ import os
 import sys
 import tempfile
 
-from qinling_exec.runtime import isolation
+from qinling_exec.runtime import isolation, system
 from qinling_exec.runtime.server import Server
 
 
@@ -26,8 +26,9 @@ def main() -> int:
                         help="end when the other side of this pipe is closed")
     options = parser.parse_args()
     secret = os.environ.pop("QINLING_RUNTIME_SECRET", "")
-    if not secret:
-        print("QINLING_RUNTIME_SECRET must hold the secret that requests have to bring.",
+    if not secret and options.listen.startswith("unix:"):
+        print("QINLING_RUNTIME_SECRET must hold the secret that requests have to bring."
+              " Only a worker on TCP, in a pod, may get it when it is specialised.",
               file=sys.stderr)
         return 2
     logging.basicConfig(level=logging.INFO, stream=sys.stderr,
@@ -35,6 +36,7 @@ def main() -> int:
     os.umask(0o022)  # runs may belong to another user, who must see the package
     scratch = options.scratch or tempfile.mkdtemp(prefix="qinling-worker-")
     what = isolation.probe(os.getpid())
+    system.set_dumpable(False)  # runs may have the same user: the secret is in this memory
     asyncio.run(_serve(secret, options, scratch, what))
     return 0
 

@@ -2,26 +2,23 @@
 """The process of one run: waits for its order, calls the function, reports what came of it.
 
 It is made before it is needed. Each page of memory that it touches is copied, which is most of
-what a run costs; so it does little, and what can be done in the zygote is done there.
+what a run costs; so it does little, and what can be done in zygote and keeper is done there.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
+import marshal
 import os
-import signal
 import sys
 import time
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from qinling_exec.runtime import isolation, outcome, system
 from qinling_exec.runtime.entry import Entry
 
 
-@dataclass
-class Work:
+class Work(NamedTuple):
     """What all runs of a worker have in common.
 
     entry: the function, None when it could not be had ahead of the runs.
@@ -44,32 +41,21 @@ def main(work: Work, descriptors: list[int]) -> None:
     """
     order, log, result, begin = descriptors
     os.setsid()
-    system.die_with_parent()
-    directory = isolation.run_surroundings(work.isolation, work.scratch, f"run-{os.getpid()}",
-                                           work.limits["scratch_size"])
+    if work.isolation.namespaces:
+        system.drop_capabilities()
+    else:
+        system.die_with_parent()
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.close(log)
-    os.environ["HOME"] = os.environ["TMPDIR"] = directory
-    os.chdir(directory)
-    os.umask(0o022)
-    _forget()
-    isolation.confine(work.isolation, work.limits, work.room)
+    if "numpy.random" in sys.modules:  # else all runs would draw the same numbers
+        sys.modules["numpy.random"].seed()
     if os.read(begin, 1):
         os.close(begin)
-        request = json.loads(os.pread(order, os.fstat(order).st_size, 0))
+        request = marshal.loads(os.pread(order, os.fstat(order).st_size, 0))
         os.close(order)
         _run(work, request, result)
     os._exit(0)
-
-
-def _forget() -> None:
-    """Undo what the zygote, or a module that it imported, fixed for its own process."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    if "tempfile" in sys.modules:
-        sys.modules["tempfile"].tempdir = None  # type: ignore[attr-defined]
-    if "numpy.random" in sys.modules:  # else all runs would draw the same numbers
-        sys.modules["numpy.random"].seed()
 
 
 def _run(work: Work, request: dict[str, Any], result: int) -> None:
@@ -77,7 +63,6 @@ def _run(work: Work, request: dict[str, Any], result: int) -> None:
     began = time.monotonic()
     lines = ""
     try:
-        isolation.confine_memory(work.memory_size)
         entry = work.entry or Entry(work.entry_name)
         began = time.monotonic()
         answer = {"success": True, "output": entry.call(request), "reason": None}
@@ -89,10 +74,13 @@ def _run(work: Work, request: dict[str, Any], result: int) -> None:
     if os.getpid() != me:
         os._exit(0)  # a process that the function forked and let return
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(BaseException):
+        try:
             stream.flush()
-    with contextlib.suppress(OSError):  # the function may have closed it
-        _write(2, lines.encode("utf-8", "backslashreplace"))
+        except BaseException:  # whatever the function has put there
+            continue
+    if lines:
+        with contextlib.suppress(OSError):  # the function may have closed it
+            _write(2, lines.encode("utf-8", "backslashreplace"))
     answer["duration"] = round(duration, 3)
     try:
         data = outcome.frame(answer, work.limits["result_size"])

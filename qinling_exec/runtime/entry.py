@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import importlib
-import inspect
+from types import FunctionType
 from typing import Any, Callable
 
+_VAR_KEYWORDS = 0x08
 _CONTEXT = ("execution_id", "attempt", "function_id", "function_version", "request_id")
 
 
@@ -44,6 +45,13 @@ class Entry:
 
 
 def _takes_context(function: Callable[..., Any]) -> bool:
+    if type(function) is FunctionType and not vars(function):  # not wrapped, no other signature
+        code = function.__code__
+        named = code.co_varnames[code.co_posonlyargcount
+                                 : code.co_argcount + code.co_kwonlyargcount]
+        return bool(code.co_flags & _VAR_KEYWORDS) or "context" in named
+    import inspect  # much memory, which every run pays for
+
     try:
         parameters = inspect.signature(function).parameters
     except (ValueError, TypeError):

@@ -15,7 +15,6 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import AsyncIterator
-from dataclasses import asdict
 
 from qinling_exec.runtime import package, system
 from qinling_exec.runtime.isolation import Isolation
@@ -95,6 +94,7 @@ class Function:
                     if await run.run(slot):
                         return
                 finally:
+                    system.wake_container()
                     self._give_back(slot)
         run.fail("The worker could not start a process for the run.")
 
@@ -134,7 +134,7 @@ class Function:
             if pid == 0:
                 break
             stray = True
-        if stray and not self._isolation.namespaces:
+        if stray:
             known = {slot.pid for slot in (*self._idle, *self._busy) if slot.pid is not None}
             system.kill_strays(known | {self._zygote.pid if self._zygote is not None else 0})
 
@@ -143,6 +143,7 @@ class Function:
         for slot in (*self._idle, *self._busy):
             slot.close()
         self._end_zygote()
+        system.kill_descendants()
         shutil.rmtree(self._scratch, ignore_errors=True)
 
     def _spawn(self) -> None:
@@ -176,7 +177,7 @@ class Function:
         order = {
             "code": self._code, "entry": spec.entry, "limits": spec.limits, "room": spec.room,
             "memory_size": spec.memory_size, "scratch": self._runs, "preload": preload,
-            "isolation": asdict(self._isolation),
+            "isolation": self._isolation._asdict(),
         }
         loop = asyncio.get_running_loop()
         try:

@@ -3,24 +3,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import resource
-import sys
-from dataclasses import dataclass
+from typing import NamedTuple
 
-from qinling_exec.runtime import system
+from qinling_exec.runtime import surroundings, system
 
-#: Directories that everybody may write to.
-_SHARED = ("/tmp", "/var/tmp", "/dev/shm")
 #: Users of this range have no entry anywhere; one for each worker.
 _FIRST_USER = 1_000_000_000
-_CODE = "/tmp/function"
-_OWN = "/tmp/run"
-
-
-@dataclass(frozen=True)
-class Isolation:
+class Isolation(NamedTuple):
     """What is in force for runs.
 
     user: the uid that runs have, None when they have the server's.
@@ -59,13 +50,16 @@ def _succeeds(isolation: Isolation) -> bool:
             become(isolation.user, [])
             os.listdir(os.path.dirname(os.__file__))
             if isolation.namespaces:
-                zygote_surroundings(os.path.dirname(__file__), 1 << 20)
+                surroundings.of_zygote(os.path.dirname(__file__), 1 << 20)
                 system.own_users(pids=True)
                 if os.fork():
                     os._exit(os.WEXITSTATUS(os.wait()[1]))
                 if isolation.hidden:
                     system.mount_proc()
-                run_surroundings(isolation, "", "", 1 << 20)
+                own = surroundings.Surroundings(True, "", 1 << 20)
+                for _ in range(2):
+                    own.renew()
+                    open("/tmp/trace", "w").close()
                 system.drop_capabilities()
             os._exit(0)
         except BaseException:
@@ -83,7 +77,7 @@ def become(user: int | None, needed: list[str]) -> None:
     """
     if user is None:
         return
-    _open_ways([sys.base_prefix, sys.prefix, *filter(os.path.isdir, sys.path), *needed])
+    _open_ways([*surroundings.PYTHON, *needed])
     os.setgroups([])
     os.setresgid(user, user, user)
     os.setresuid(user, user, user)
@@ -113,78 +107,18 @@ def _open_ways(paths: list[str]) -> None:
             os.close(handle)
 
 
-def _cover(code: str, size: int, read_only: bool = False) -> None:
-    """Lay empty file systems over the shared directories; show the package in the first."""
-    handle = os.open(code, os.O_PATH)
-    for path in _SHARED:
-        if path == "/tmp" or (os.path.isdir(path) and not os.path.islink(path)):
-            system.mount_private_tmpfs(path, size)
-    os.mkdir(_CODE, 0o755)
-    system.bind(f"/proc/self/fd/{handle}", _CODE, read_only)
-    os.close(handle)
-
-
-def zygote_surroundings(code: str, size: int) -> str:
-    """Give the process that imports the package namespaces of its own.
-
-    :returns: where the package is now.
-    """
-    system.own_users()
-    system.private_mounts()
-    _cover(code, size, read_only=True)
-    system.drop_capabilities()
-    return _CODE
-
-
-def run_surroundings(isolation: Isolation, scratch: str, name: str, size: int) -> str:
-    """Give this process, and what it forks, surroundings of its own.
-
-    :param scratch: where to make the run's directory when there are no namespaces.
-    :param name: the directory's name there.
-    :returns: the run's directory.
-    """
-    if not isolation.namespaces:
-        directory = os.path.join(scratch, name)
-        os.mkdir(directory, 0o700)
-        return directory
-    system.own_mounts(ipc=True)
-    _cover(_CODE, size)
-    os.mkdir(_OWN, 0o700)
-    return _OWN
-
-
-def remove(directory: str) -> None:
-    """Remove what a run left, whatever modes it has given to it."""
-    import shutil  # only without namespaces: every fork pays for what is loaded
-
-    shutil.rmtree(directory, ignore_errors=True)
-    if os.path.lexists(directory):
-        for path, _, _ in os.walk(directory):
-            with contextlib.suppress(OSError):
-                os.chmod(path, 0o700)
-                for entry in os.scandir(path):
-                    if entry.is_dir(follow_symlinks=False):
-                        os.chmod(entry.path, 0o700)
-        shutil.rmtree(directory, ignore_errors=True)
-
-
-def confine(isolation: Isolation, limits: dict[str, int], room: int) -> None:
-    """Set the limits of the calling process for good."""
+def confine(isolation: Isolation, limits: dict[str, int], memory: int, room: int) -> None:
+    """Set the limits of this process, a keeper, and of what it forks, for good."""
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_NOFILE, limits["open_files"])
     _limit(resource.RLIMIT_FSIZE, limits["file_size"])
     if isolation.namespaces:  # this run's processes and its keeper are counted
         _limit(resource.RLIMIT_NPROC, limits["processes"] + 1)
-        system.drop_capabilities()
     elif isolation.user is not None:  # all processes of this worker are counted
         _limit(resource.RLIMIT_NPROC, (limits["processes"] + 2) * (room + 1))
     system.forbid_new_privileges()
     system.set_dumpable(False)
-
-
-def confine_memory(size: int) -> None:
-    """Let the calling process have so much more memory than it has now."""
-    _limit(resource.RLIMIT_AS, system.virtual_size() + size)
+    _limit(resource.RLIMIT_AS, system.virtual_size() + memory)
 
 
 def _limit(kind: int, value: int) -> None:

@@ -15,9 +15,10 @@ import resource
 import select
 import signal
 import socket
+import sys
 import traceback
 
-from qinling_exec.runtime import child, isolation, outcome, system
+from qinling_exec.runtime import child, isolation, outcome, surroundings, system
 
 _NAMES = tuple(getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_"))
 
@@ -33,13 +34,18 @@ class Keeper:
         self._control = control
         self._work = work
         self._own = work.isolation.namespaces
+        self._surroundings = surroundings.Surroundings(self._own, work.scratch,
+                                                       work.limits["scratch_size"])
 
     def serve(self) -> None:
         """Look after runs until the server goes away; never returns."""
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        if "tempfile" in sys.modules:  # a module may have asked it before there was any run
+            sys.modules["tempfile"].tempdir = None  # type: ignore[attr-defined]
         if not self._own:
             system.adopt_orphans()
-        system.set_dumpable(False)
+        work = self._work
+        isolation.confine(work.isolation, work.limits, work.memory_size, work.room)
         before = _limits()
         while True:
             message, descriptors = system.receive(self._control, 4)
@@ -56,6 +62,7 @@ class Keeper:
                 return
 
     def _look_after(self, descriptors: list[int]) -> int | None:
+        self._surroundings.renew()
         try:
             pid = os.fork()
         except OSError:
@@ -93,7 +100,7 @@ class Keeper:
             os.killpg(pid, signal.SIGKILL)  # before the id is free for others
         status = os.waitpid(pid, 0)[1]
         system.kill_descendants()
-        isolation.remove(os.path.join(self._work.scratch, f"run-{pid}"))
+        self._surroundings.remove()
         return status
 
 

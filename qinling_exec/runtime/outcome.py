@@ -15,6 +15,7 @@ from qinling_exec.runtime.entry import NoEntry
 RESOURCES = "Function execution failed because of too much resource consumption"
 #: In front of a report; what else is in the pipe was not written by this package.
 _MARK = b"\x00qinling-result\x00"
+_JSON = json.JSONEncoder(allow_nan=False)
 _LENGTH = struct.Struct(">Q")
 #: What a report may have besides the function's output.
 ENVELOPE = 4096
@@ -94,7 +95,7 @@ def _users(trace: TracebackType | None) -> TracebackType | None:
 def _encode(answer: dict[str, Any], most: int) -> bytes:
     failed = {"success": False, "duration": answer["duration"]}
     try:
-        data = json.dumps(answer, allow_nan=False).encode()
+        data = _JSON.encode(answer).encode()
     except MemoryError:
         return json.dumps({**failed, "output": RESOURCES, "reason": "memory"}).encode()
     except BaseException as error:

@@ -5,20 +5,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hmac
 import json
 import logging
 import os
 import signal
+import socket
 import time
 from functools import partial
 from typing import Any
 
-from qinling_exec.runtime import messages, spec
+from qinling_exec.runtime import ending, messages, spec
 from qinling_exec.runtime.function import Function
 from qinling_exec.runtime.isolation import Isolation
 from qinling_exec.runtime.messages import Reader, Refused, Request
 from qinling_exec.runtime.runs import Run
+from qinling_exec.runtime.secret import Secret
 
 LOG = logging.getLogger("qinling_exec.runtime")
 STREAM = "application/vnd.qinling.run"
@@ -30,12 +31,13 @@ _SWALLOW = 128 * 1024 * 1024
 class Server:
     """Serves the worker protocol.
 
-    :param secret: bearer secret of every request but /ping.
+    :param secret: bearer secret of every request but /ping; empty: the first /specialize brings
+        it.
     :param room: runs at the same time, unless /specialize says something else.
     """
 
     def __init__(self, secret: str, room: int, scratch: str, isolation: Isolation) -> None:
-        self._bearer = b"Bearer " + secret.encode()
+        self._secret = Secret(secret)
         self._room = room
         self._isolation = isolation
         self._function = Function(scratch, isolation)
@@ -52,9 +54,8 @@ class Server:
         :param parent: descriptor of that pipe.
         """
         loop = asyncio.get_running_loop()
+        ending.watch(self._stopping.set)
         self._function.start()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stopping.set)
         loop.add_signal_handler(signal.SIGCHLD, self._function.reap)
         path = listen[5:] if listen.startswith("unix:") else None
         if path is not None:
@@ -89,6 +90,7 @@ class Server:
     async def _connected(self, reader: asyncio.StreamReader,
                          writer: asyncio.StreamWriter) -> None:
         assert isinstance(reader, Reader)
+        _notice_loss(writer)
         try:
             while await self._serve_one(reader, writer):
                 await writer.drain()
@@ -113,9 +115,8 @@ class Server:
             messages.reply(writer, error.code, {"error": str(error)}, last)
             if last:
                 # Closed with its body unread, the client might never see the reply.
-                left = _SWALLOW
-                while left > 0 and (data := await asyncio.wait_for(reader.read(1 << 18), 5)):
-                    left -= len(data)
+                with contextlib.suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(_swallow(reader), 10)
                 return False
         return True
 
@@ -123,9 +124,8 @@ class Server:
         if request.path == "/ping":
             messages.reply(writer, 200, self._state())
             return
-        given = request.headers.get("authorization", "").encode("latin-1")
-        if not hmac.compare_digest(given, self._bearer):
-            raise Refused(401, "The secret is missing or wrong.")
+        if request.path != "/specialize" or request.method != "POST" or self._secret.known:
+            self._secret.check(request.headers.get("authorization", ""))
         if request.path == "/specialize":
             _check_method(request)
             await self._specialize(request)
@@ -156,6 +156,7 @@ class Server:
         given = spec.read(request.headers.get("x-worker-spec", ""), self._room)
         if self._specialising:
             raise Refused(409, "This worker has a function already.")
+        self._secret.learn(request.headers.get("authorization", ""))
         self._specialising = True
         try:
             await self._function.specialize(given, request.stream())
@@ -173,7 +174,10 @@ class Server:
         log = bytearray()
         if STREAM in request.headers.get("accept", ""):
             stream = messages.Stream(writer, STREAM)
-        run = Run(order, given.limits, partial(stream.send, b"L") if stream else log.extend)
+        try:
+            run = Run(order, given.limits, partial(stream.send, b"L") if stream else log.extend)
+        except ValueError as error:
+            raise Refused(400, "The input is nested too deep.") from error
         self._runs[run.id] = run
         # The caller holds the lease of this run: without it the run must not go on.
         request.reader.on_gone = partial(run.stop, "cancelled")
@@ -213,6 +217,24 @@ class Server:
             raise Refused(404, "The execution is not running here.")
         run.stop("cancelled")
         await run.ended()
+
+
+def _notice_loss(writer: asyncio.StreamWriter) -> None:
+    """Have a client noticed, within half a minute, whose host went away without a word."""
+    client = writer.get_extra_info("socket")
+    if client.family == socket.AF_UNIX:
+        return
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3),
+                        ("TCP_USER_TIMEOUT", 25_000)):
+        if hasattr(socket, name):
+            client.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+async def _swallow(reader: Reader) -> None:
+    left = _SWALLOW
+    while left > 0 and (data := await reader.read(1 << 18)):
+        left -= len(data)
 
 
 def _check_method(request: Request) -> None:

@@ -9,7 +9,6 @@ import os
 import signal
 import socket
 import time
-from array import array
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -17,6 +16,9 @@ _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRI
 _NEWNS, _NEWIPC, _NEWUSER, _NEWPID = 0x00020000, 0x08000000, 0x10000000, 0x20000000
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REMOUNT = 1, 2, 4, 8, 32
 _MS_NOATIME, _MS_NODIRATIME, _MS_BIND, _MS_REC, _MS_PRIVATE = 1024, 2048, 4096, 16384, 1 << 18
+
+_MNT_DETACH = 2
+_INT = ctypes.sizeof(ctypes.c_int)
 
 
 def _check(result: int, what: str) -> None:
@@ -34,9 +36,9 @@ def adopt_orphans() -> None:
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
-def die_with_parent() -> None:
-    """Be killed when the parent dies."""
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+def die_with_parent(yes: bool = True) -> None:
+    """Be killed when the parent dies, or not any more."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL if yes else 0)
 
 
 def forbid_new_privileges() -> None:
@@ -53,11 +55,14 @@ class _CapabilityHeader(ctypes.Structure):
     _fields_ = [("version", ctypes.c_uint32), ("pid", ctypes.c_int)]
 
 
+#: Of the calling process; made here, so that a run has nothing to make.
+_NO_CAPABILITIES = (ctypes.byref(_CapabilityHeader(0x20080522, 0)),
+                    ctypes.byref((ctypes.c_uint32 * 6)()))
+
+
 def drop_capabilities() -> None:
     """Give up every capability."""
-    header = _CapabilityHeader(0x20080522, 0)
-    data = (ctypes.c_uint32 * 6)()
-    _check(_libc.capset(ctypes.byref(header), ctypes.byref(data)), "capset")
+    _check(_libc.capset(*_NO_CAPABILITIES), "capset")
 
 
 def mount(source: str, target: str, kind: str = "", flags: int = 0, options: str = "") -> None:
@@ -66,9 +71,14 @@ def mount(source: str, target: str, kind: str = "", flags: int = 0, options: str
                        ctypes.c_ulong(flags), options.encode() or None), "mount " + target)
 
 
+def unmount(target: str) -> None:
+    """Take off what is mounted last at a directory, with what is mounted in it."""
+    _check(_libc.umount2(target.encode(), _MNT_DETACH), "umount " + target)
+
+
 def mount_private_tmpfs(target: str, size: int, mode: str = "1777") -> None:
-    """Lay an empty file system over a directory."""
-    mount("tmpfs", target, "tmpfs", _MS_NOSUID | _MS_NODEV,
+    """Lay an empty file system over a directory; it does not keep who has read what when."""
+    mount("tmpfs", target, "tmpfs", _MS_NOSUID | _MS_NODEV | _MS_NOATIME,
           f"size={size},nr_inodes=100000,mode={mode}")
 
 
@@ -90,12 +100,14 @@ def mount_proc() -> None:
     mount("proc", "/proc", "proc", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
 
 
-def own_mounts(ipc: bool = False) -> None:
-    """Leave the mounts of others: what is mounted from now on is seen by nobody else.
+def own_mounts() -> None:
+    """Leave the mounts of others: what is mounted from now on is seen by nobody else."""
+    _check(_libc.unshare(_NEWNS), "unshare")
 
-    :param ipc: leave also their System V memory and POSIX message queues.
-    """
-    _check(_libc.unshare(_NEWNS | (_NEWIPC if ipc else 0)), "unshare")
+
+def own_ipc() -> None:
+    """Leave the System V memory and POSIX message queues of others."""
+    _check(_libc.unshare(_NEWIPC), "unshare")
 
 
 def private_mounts() -> None:
@@ -151,6 +163,16 @@ def kill(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
+def wake_container() -> None:
+    """As the first process of a container: let go on what a run may have stopped.
+
+    Runs have the user of all that is in there, and can stop the processes that look after others.
+    """
+    if os.getpid() == 1:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(-1, signal.SIGCONT)
+
+
 def kill_namespace() -> None:
     """As the first process of a namespace: kill and reap every other one in it."""
     while True:
@@ -194,12 +216,12 @@ def receive(source: socket.socket, most: int) -> tuple[bytes, list[int]]:
 
     ``socket.recv_fds`` forgets its flags in some versions of Python.
     """
-    numbers = array("i")
-    message, extra, _, _ = source.recvmsg(65536, socket.CMSG_LEN(most * numbers.itemsize),
+    numbers: list[int] = []
+    message, extra, _, _ = source.recvmsg(65536, socket.CMSG_LEN(most * _INT),
                                           socket.MSG_CMSG_CLOEXEC)
     for _, _, data in extra:
-        numbers.frombytes(data[: len(data) - len(data) % numbers.itemsize])
-    return message, list(numbers)
+        numbers += memoryview(data[: len(data) - len(data) % _INT]).cast("i")
+    return message, numbers
 
 
 def virtual_size() -> int:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The process that imports the function's package once, and forks the keepers of runs.
 
-It is single-threaded, so that forking is safe, and loads little, so that forking is cheap.
+It is single-threaded, so that forking is safe, and loads little, so that forking is cheap: no
+module here imports ``dataclasses`` or ``inspect``, which are a fifth of what would be copied.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import traceback
 from _thread import stack_size
 from typing import Any
 
-from qinling_exec.runtime import isolation, system
+from qinling_exec.runtime import ending, isolation, surroundings, system
 from qinling_exec.runtime.child import Work
 from qinling_exec.runtime.entry import Entry
 from qinling_exec.runtime.keeper import Keeper
@@ -43,10 +44,13 @@ class Zygote:
         kept_apart = self._work.isolation
         isolation.become(kept_apart.user, [self._code, self._work.scratch])
         if kept_apart.namespaces:
-            self._code = isolation.zygote_surroundings(self._code,
-                                                       self._work.limits["scratch_size"])
+            self._code = surroundings.of_zygote(self._code, self._work.limits["scratch_size"])
+        else:
+            system.set_dumpable(False)  # runs have the same user here
+        system.die_with_parent()  # the package may hang, and never see that the server is gone
         _open_streams()
         os.chdir("/")
+        os.umask(0o022)
         os.environ.clear()
         os.environ.update({"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8",
                            "HOME": "/tmp", "TMPDIR": "/tmp"})
@@ -56,7 +60,8 @@ class Zygote:
         stack_size(1 << 20)  # address space is what a run's memory is measured in
         if self._preload:
             with contextlib.suppress(BaseException):
-                self._work.entry = Entry(self._work.entry_name)
+                self._work = self._work._replace(entry=Entry(self._work.entry_name))
+        system.die_with_parent(False)
         gc.collect()
         gc.freeze()  # the garbage collector of a run leaves shared pages alone
 
@@ -67,6 +72,7 @@ class Zygote:
         while True:
             message, descriptors = system.receive(self._control, 1)
             if not message:
+                system.kill_descendants()  # keepers, and what the package started on import
                 os._exit(0)
             # Held back: a keeper that ends at once must be known when it is reaped.
             signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
@@ -129,6 +135,7 @@ def _open_streams() -> None:
 
 def main() -> None:
     """Start as ``python -m qinling_exec.runtime.zygote DESCRIPTOR``."""
+    ending.restore()
     system.adopt_orphans()
     control = socket.socket(fileno=int(sys.argv[1]))
     message = control.recv(_MESSAGE)  # a generic zygote waits here until its function is known

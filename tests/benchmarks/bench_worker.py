@@ -14,7 +14,8 @@ import sys
 import time
 
 from tests.functional import processes
-from tests.unit.runtime.worker import Connection, Worker
+from tests.unit.runtime.client import Connection
+from tests.unit.runtime.worker import Worker
 
 SOURCE = """
 def main(printed=0, **kwargs):

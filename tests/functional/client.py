@@ -34,9 +34,11 @@ class Api:
 
     :param project: value of X-Project-Id; None: the header is not sent.
     :param roles: value of X-Roles.
+    :param token: value of X-Auth-Token.
     """
 
-    def __init__(self, url: str, project: str | None = None, roles: str | None = None) -> None:
+    def __init__(self, url: str, project: str | None = None, roles: str | None = None,
+                 token: str | None = None) -> None:
         self.url = url
         self.session = requests.Session()
         self.session.trust_env = False
@@ -45,6 +47,8 @@ class Api:
             self.headers["X-Project-Id"] = project
         if roles is not None:
             self.headers["X-Roles"] = roles
+        if token is not None:
+            self.headers["X-Auth-Token"] = token
 
     def close(self) -> None:
         """Close its connections."""
@@ -76,6 +80,12 @@ class Api:
         """Return the id of a runtime."""
         runtimes = self.ok("GET", "/v1/runtimes")["runtimes"]
         return str(next(item["id"] for item in runtimes if item["name"] == name))
+
+    def new_runtime(self, name: str = "python3") -> None:
+        """Make a runtime, and wait until functions can be made for it."""
+        made = self.ok("POST", "/v1/runtimes", 201, json={"name": name, "image": name})
+        path = f"/v1/runtimes/{made['id']}"
+        assert processes.wait_for(lambda: self.ok("GET", path)["status"] == "available", 30)
 
     def function(self, code: str | dict[str, str | bytes] = HELLO, **fields: Any) -> str:
         """Make a function of one module's text, or of files; return its id."""

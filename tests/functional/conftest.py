@@ -9,16 +9,40 @@ from typing import Any
 
 import pytest
 
+from tests import databases
 from tests.functional.client import Api
+from tests.functional.deployment import Deployment
+from tests.functional.ledger import Ledger
 from tests.functional.running import Running
 
 
 @pytest.fixture(scope="session")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def services(
+    tmp_path_factory: pytest.TempPathFactory,
+    database_servers: Callable[[str], databases.Server],
+) -> Iterator[Callable[[str], Running]]:
+    """Return the service on a kind of database that the tests of this session share."""
+    started: dict[str, Running] = {}
+
+    def find(kind: str) -> Running:
+        if kind not in started:
+            # The functions of the tests before need no workers any more.
+            settings = "[engine]\nfunction_service_expiration = 60\n"
+            if kind != "sqlite":
+                settings += f"[database]\nconnection = {database_servers(kind).new_schema()}\n"
+            folder = tmp_path_factory.mktemp(f"service-{kind}")
+            started[kind] = Running(folder / "data", settings=settings)
+        return started[kind].wait_ready()
+
+    yield find
+    for running in started.values():
+        _end(running)
+
+
+@pytest.fixture(scope="session")
+def service(services: Callable[[str], Running], database_kind: str) -> Running:
     """Run one service for all tests that do not need one of their own."""
-    running = Running(tmp_path_factory.mktemp("service") / "data").wait_ready()
-    yield running
-    _end(running)
+    return services(database_kind)
 
 
 @pytest.fixture
@@ -39,6 +63,26 @@ def start_service(tmp_path: Path) -> Iterator[Callable[..., Running]]:
     for running in started:
         if running.process.poll() is None:
             _end(running)
+
+
+@pytest.fixture
+def deploy(tmp_path: Path, database_server: databases.Server) -> Iterator[
+        Callable[..., Deployment]]:
+    """Start deployments of a test's own, on an empty schema of the test's database.
+
+    The arguments are those of :class:`tests.functional.deployment.Deployment` after the URL.
+    """
+    started: list[Deployment] = []
+
+    def start(**options: Any) -> Deployment:
+        folder = tmp_path / f"deployment-{len(started)}"
+        folder.mkdir()
+        started.append(Deployment(folder, database_server.new_schema(), **options))
+        return started[-1]
+
+    yield start
+    for deployment in started:
+        deployment.stop()
 
 
 @pytest.fixture(scope="session")
@@ -69,6 +113,14 @@ def caller_of(service: Running) -> Iterator[Callable[..., Api]]:
     yield make
     for caller in callers:
         caller.close()
+
+
+@pytest.fixture
+def ledger() -> Iterator[Ledger]:
+    """Take down what functions write that run ``ledger.MODULE``."""
+    opened = Ledger()
+    yield opened
+    opened.close()
 
 
 def _end(running: Running) -> None:

@@ -40,6 +40,11 @@ def command(pid: int) -> str:
     return line.replace(b"\0", b" ").decode("utf8", "replace")
 
 
+def parent(pid: int) -> int | None:
+    """Return the parent of a process, None when it is not there."""
+    return _all().get(pid, (None,))[0]
+
+
 def descendants(pid: int) -> dict[Key, str]:
     """Return the living processes below one, with their command lines."""
     everything = _all()

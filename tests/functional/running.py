@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.functional import processes
@@ -36,6 +37,7 @@ class Running:
     def __init__(self, data_dir: Path, *arguments: str, settings: str = "",
                  port: int | None = None) -> None:
         self.data_dir = data_dir
+        self.url = ""
         self.port = port or free_port()
         self.log_file = data_dir.with_name(f"{data_dir.name}.{self.port}.log")
         command = [*PROGRAM, "--port", str(self.port), "--data-dir", str(data_dir), *arguments]
@@ -43,12 +45,14 @@ class Running:
             config = self.log_file.with_suffix(".conf")
             config.write_text(settings)
             command += ["--config-file", str(config)]
+        self._start(command)
+
+    def _start(self, command: Sequence[str | Path]) -> None:
         with self.log_file.open("wb") as output:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        self.url = ""
 
     @property
     def log(self) -> str:

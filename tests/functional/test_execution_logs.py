@@ -8,6 +8,8 @@ import pytest
 from tests.functional import processes
 from tests.functional.client import Api
 
+pytestmark = pytest.mark.every_database
+
 ALPHABET = b"abcdefghijklmnopqrstuvwxyz"
 MISSING = "5b0c0a3e-0000-4000-8000-000000000000"
 

@@ -15,6 +15,8 @@ from tests.functional import processes
 from tests.functional.client import REQUEST_ID, Api, make_zip, output, result
 from tests.functional.running import Running
 
+pytestmark = pytest.mark.every_database
+
 ECHO = '''
 import time
 
@@ -150,6 +152,10 @@ def test_own_id(api: Api, echo: str) -> None:
     assert api.run(echo, id=wanted)["id"] == wanted
     text = api.refused("POST", "/v1/executions", 400, json={"function_id": echo, "id": wanted})
     assert text.startswith("Duplicate entry")
+    for spelling in (wanted.upper(), wanted.replace("-", ""), f"{{{wanted}}}"):
+        text = api.refused("POST", "/v1/executions", 400,
+                           json={"function_id": echo, "id": spelling})
+        assert text.endswith(f"Write it as {wanted}.")
 
 
 def test_request_id_is_in_reply_record_and_service_log(api: Api, echo: str,

@@ -10,8 +10,10 @@ import zlib
 
 import pytest
 
-from tests.functional.client import Api, output
+from tests.functional.client import REQUEST_ID, Api, output
 from tests.functional.running import Running
+
+pytestmark = pytest.mark.every_database
 
 JSON = {"Content-Type": "application/json"}
 ECHO = "def main(*args, context=None, **kwargs):\n    return {'args': args, 'kwargs': kwargs}\n"
@@ -148,8 +150,18 @@ def test_odd_header(api: Api, header: dict[str, str | None]) -> None:
     b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
     b"POST /v1/executions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n",
     b"GET /v1/executions HTTP/9.9\r\nHost: x\r\n\r\n",
-], ids=range(7))
+    b"GET //v1/executions HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"GET /v1/\xff HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"get / HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: x\r\nno colon\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X-A: b\r\n" * 10_000,
+    b"POST /v1/executions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    b"Transfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\nabc",
+    b"POST /v1/executions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    b"Transfer-Encoding: chunked\r\n\r\n-5\r\n",
+], ids=range(14))
 def test_broken_http(service: Running, head: bytes) -> None:
+    """A refusal in JSON, also where the request never reaches the application."""
     with socket.create_connection(("127.0.0.1", service.port), timeout=20) as connection:
         connection.sendall(head)
         connection.shutdown(socket.SHUT_WR)
@@ -157,8 +169,62 @@ def test_broken_http(service: Running, head: bytes) -> None:
         while part := connection.recv(65536):
             answer += part
     assert b"Traceback" not in answer
-    assert not answer or answer.split(b" ")[1].startswith(b"4") or (
-        answer[9:13] in (b"501 ", b"505 "))
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert answer.split(b" ")[1].startswith(b"4") or answer[9:13] in (b"501 ", b"505 ")
+    headers, _, body = answer.partition(b"\r\n\r\n")
+    assert b"Content-Type: application/json\r\n" in headers
+    assert REQUEST_ID.search(headers.decode())
+    assert json.loads(body)["faultstring"]
+
+
+@pytest.mark.parametrize("length", ["Transfer-Encoding: chunked", "Content-Length: -5",
+                                    "Content-Length: abc", "Content-Length: +5"])
+def test_rest_of_a_broken_body_is_no_request(service: Running, length: str) -> None:
+    with socket.create_connection(("127.0.0.1", service.port), timeout=20) as connection:
+        connection.sendall(b"POST /v1/executions HTTP/1.1\r\nHost: x\r\n"
+                           b"Content-Type: application/json\r\n" + length.encode() + b"\r\n\r\n"
+                           b"zz\r\nGET /v1/ HTTP/1.1\r\nHost: x\r\n\r\n")
+        answer = b""
+        while part := connection.recv(65536):
+            answer += part
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert answer.count(b"HTTP/1.1 ") == 1
+
+
+@pytest.mark.parametrize("path", [
+    "/__class__", "/_route", "/index", "/v1/__class__", "/v1/index", "/v1/_openapi",
+    "/v1/executions/__class__", "/v1/functions/__class__", "/v1/functions/_service",
+    "/v1/functions/{function}/__class__", "/v1/functions/{function}/_scaler",
+    "/v1/functions/{function}/versions/__class__", "/v1/aliases/__class__",
+])
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE", "PATCH", "TRACE"])
+def test_attributes_of_a_controller_are_no_paths(api: Api, echo: str, method: str,
+                                                 path: str) -> None:
+    """/v1/__class__ was answered with 500."""
+    reply = api.request(method, path.format(function=echo))
+    assert reply.status_code in (400, 404, 405)
+
+
+def test_alias_may_be_named_like_an_attribute(api: Api, echo: str) -> None:
+    for number, name in enumerate(("__class__", "_service", "new", "get_all", "a.json")):
+        api.ok("POST", "/v1/aliases", 201, json={"name": name, "function_id": echo,
+                                                 "function_version": 900 + number})
+        assert api.ok("GET", f"/v1/aliases/{name}")["name"] == name
+        api.ok("DELETE", f"/v1/aliases/{name}", 204)
+
+
+@pytest.mark.parametrize("path", [
+    "/v1/functions/%00", "/v1/functions/a%00b/versions/1", "/v1/aliases/%00",
+    "/v1/executions/%00/log",
+])
+def test_nul_in_the_path(api: Api, path: str) -> None:
+    """No database takes it."""
+    assert "NUL" in api.refused("GET", path, 400, headers={"Accept": "*/*"})
+
+
+def test_nul_in_the_project(api: Api) -> None:
+    text = api.refused("GET", "/v1/runtimes", 400, headers={"X-Project-Id": "a\0b"})
+    assert "X-Project-Id" in text
 
 
 def test_body_that_stops_half_way(api: Api, service: Running, echo: str) -> None:

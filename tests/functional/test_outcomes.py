@@ -14,6 +14,8 @@ from tests.functional import processes
 from tests.functional.client import Api, output, result
 from tests.functional.running import Running
 
+pytestmark = pytest.mark.every_database
+
 _RUN = "def main(**kwargs):\n    "
 
 

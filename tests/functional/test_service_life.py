@@ -183,6 +183,8 @@ def test_workers_killed(start_service: Start, caller_of: Callers) -> None:
         victims = service.workers()
         assert victims
         processes.kill(victims)
+        # Until then one may still take a request, which is then honestly lost.
+        assert processes.wait_for(lambda killed=victims: not processes.alive(killed), 10)
         made = api.run(function, {"seconds": 0})
         assert (made["status"], output(made)) == ("success", "slept")
 
@@ -198,6 +200,22 @@ def test_worker_killed_during_a_run(start_service: Start, caller_of: Callers) ->
         lambda: api.show(made["id"])["status"] == "error" or api.show(made["id"])["attempts"] > 1,
         17), api.show(made["id"])
     api.ok("DELETE", f"/v1/executions/{made['id']}", 204)
+
+
+def test_cancel_on_a_worker_that_hangs(start_service: Start, caller_of: Callers) -> None:
+    """It can't end the run: it is ended itself, long before the function's timeout."""
+    service = start_service()
+    api = caller_of(service)
+    made = api.run(api.function(SLEEPER, timeout="300"), {"seconds": 250}, sync=False)["id"]
+    assert processes.wait_for(lambda: api.log(made) == b"begun\n", 10)
+    below = service.workers()
+    servers = [key for key, line in below.items() if " --listen " in line]
+    for pid, _ in servers:
+        os.kill(pid, signal.SIGSTOP)
+    api.ok("POST", f"/v1/executions/{made}/cancel", 202)
+    assert processes.wait_for(lambda: api.show(made)["status"] == "cancelled", 60)
+    assert service.stop() == 0
+    assert processes.wait_for(lambda: not processes.alive(below), 10)
 
 
 def test_files_are_private(start_service: Start, caller_of: Callers) -> None:

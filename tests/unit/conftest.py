@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A migrated SQLite database for unit tests."""
+"""A migrated database for unit tests: SQLite, or each kind for tests that are marked so."""
 
 import pytest
+import sqlalchemy as sa
 
 from qinling_exec import conf as configuration
 from qinling_exec.context import RequestContext
-from qinling_exec.db import migration
+from qinling_exec.db import migration, models
 from qinling_exec.db.engine import Database
 
 
@@ -17,10 +18,40 @@ def conf(tmp_path):
     return conf
 
 
-@pytest.fixture
-def database(conf):
+@pytest.fixture(scope="session")
+def migrated_schema(database_kind, database_server):
+    """A schema that tests share one after the other; SQLite's are files of each test's own."""
+    if database_kind == "sqlite":
+        return None
+    conf = configuration.load()
+    conf.set_override("connection", database_server.new_schema(), "database")
     database = Database(conf)
     migration.upgrade(database)
+    database.close()
+    return conf.database.connection
+
+
+@pytest.fixture
+def database(conf, migrated_schema, database_kind):
+    if migrated_schema:
+        conf.set_override("connection", migrated_schema, "database")
+    database = Database(conf)
+    assert database.kind == {"mariadb": "mysql"}.get(database_kind, database_kind)
+    if not migrated_schema:
+        migration.upgrade(database)
+    yield database
+    if migrated_schema:
+        with database.writer() as connection:
+            for table in reversed(models.Base.metadata.sorted_tables):
+                connection.execute(sa.delete(table))
+    database.close()
+
+
+@pytest.fixture
+def empty_database(conf, database_server):
+    """A database without a schema."""
+    conf.set_override("connection", database_server.new_schema(), "database")
+    database = Database(conf)
     yield database
     database.close()
 

@@ -18,7 +18,7 @@ def test_configuration_sample_is_up_to_date() -> None:
         f"[{group or 'DEFAULT'}] {option.name}"
         for group, options in conf.list_opts()
         for option in options
-        if not re.search(rf"^#{option.dest} = ", sections[group or "DEFAULT"], re.MULTILINE)
+        if not re.search(rf"^#{option.dest} =( |$)", sections[group or "DEFAULT"], re.MULTILINE)
     ]
     assert missing == [], "write it anew with: tox -e genconfig"
 

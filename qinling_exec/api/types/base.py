@@ -13,6 +13,9 @@ from wsme import types as wtypes
 from qinling_exec import exceptions
 from qinling_exec.db.models import LARGEST_INTEGER
 
+#: Digits of a number in a text: longer ones cost more than they can mean.
+_DIGITS = 1000
+
 
 class Uuid(wtypes.UserType):
     """A uuid in any of its usual spellings, kept as it was written."""
@@ -32,6 +35,50 @@ class Uuid(wtypes.UserType):
     @classmethod
     def frombasetype(cls, value: Any) -> str | None:
         """Check a value from the query or the body."""
+        return None if value is None else cls.validate(value)
+
+
+class NewUuid(Uuid):
+    """The id of something new: one spelling, so that it is one thing."""
+
+    @classmethod
+    def validate(cls, value: Any) -> str:
+        """Return the value. :raises qinling_exec.exceptions.InputError: it is spelt otherwise."""
+        given = Uuid.validate(value)
+        if given != (usual := str(uuid_module.UUID(given))):
+            raise exceptions.InputError(
+                f"Invalid input for field/attribute id. Value: '{given}'. Write it as {usual}."
+            )
+        return given
+
+
+class FixedUuid(Uuid):
+    """A uuid that only the service gives."""
+
+    @classmethod
+    def validate(cls, value: Any) -> str:
+        """Refuse the value. :raises qinling_exec.exceptions.InputError: always."""
+        given = Uuid.validate(value)  # that it is none is told first
+        raise exceptions.InputError(
+            f"Invalid input for field/attribute id. Value: '{given}'. Cannot set read only field."
+        )
+
+
+class PathText(wtypes.UserType):
+    """A part of the path that any database can look for."""
+
+    basetype = wtypes.text
+    name = "text"
+
+    @staticmethod
+    def validate(value: Any) -> str:
+        """Return the value. :raises ValueError: it can't be stored, so it is nowhere."""
+        check_storable(str(value))
+        return str(value)
+
+    @classmethod
+    def frombasetype(cls, value: Any) -> str | None:
+        """Check a value from the path."""
         return None if value is None else cls.validate(value)
 
 
@@ -90,8 +137,8 @@ def whole(value: Any) -> int | None:
         return int(value)
     if isinstance(value, int):
         return value
-    if isinstance(value, str) and value.isascii() and value.lstrip("-").isdigit():
-        return int(value) if len(value) < 20 else None
+    if isinstance(value, str) and value.isascii() and value.removeprefix("-").isdigit():
+        return int(value) if len(value) < _DIGITS else None
     return None
 
 
@@ -145,11 +192,19 @@ def readonly() -> Any:
     return wsme.wsattr(wtypes.text, readonly=True)
 
 
+class Owned(Body):
+    """Base of bodies of what belongs to a project."""
+
+    project_id = readonly()
+    created_at = readonly()
+    updated_at = readonly()
+
+
 def shown_time(value: datetime | None, exact: bool = False) -> str | None:
     """Return a time as Qinling shows it: UTC, whole seconds; ``exact`` to the microsecond."""
     if value is None:
         return None
-    return value.strftime("%Y-%m-%dT%H:%M:%S.%fZ" if exact else "%Y-%m-%dT%H:%M:%SZ")
+    return value.isoformat(timespec="microseconds" if exact else "seconds") + "Z"
 
 
 def require_integer(name: str, number: int) -> None:
@@ -161,7 +216,10 @@ def require_integer(name: str, number: int) -> None:
 
 
 uuid = Uuid()
+new_uuid = NewUuid()
+fixed_uuid = FixedUuid()
 text = Text()
 flag = Flag()
 any_text = Text(None, any_text=True)
+path_text = PathText()
 version_number = Whole(0)

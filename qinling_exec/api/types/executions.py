@@ -9,21 +9,18 @@ from qinling_exec.api.types import base
 from qinling_exec.executions.records import Execution
 
 
-class ExecutionCreate(base.Body):
+class ExecutionCreate(base.Owned):
     """What POST /v1/executions takes."""
 
-    id = base.uuid
+    id = base.new_uuid
     function_id = base.uuid
-    function_alias = base.text
+    function_alias = base.Text(None)
     function_version = base.version_number
     input = base.any_text
     description = base.text
     sync = base.flag
     status = base.readonly()
     result = base.readonly()
-    project_id = base.readonly()
-    created_at = base.readonly()
-    updated_at = base.readonly()
     started_at = base.readonly()
     finished_at = base.readonly()
     attempts = base.readonly()

@@ -18,31 +18,25 @@ class Scale(base.Body):
     count = base.Whole(1)
 
 
-class VersionCreate(base.Body):
+class VersionCreate(base.Owned):
     """What POST of a version takes; ``force`` keeps an unchanged package too."""
 
     description = base.text
     force = base.flag
-    id = base.readonly()
+    id = base.fixed_uuid
     function_id = base.readonly()
     version_number = base.readonly()
     count = base.readonly()
-    project_id = base.readonly()
-    created_at = base.readonly()
-    updated_at = base.readonly()
 
 
-class AliasBody(base.Body):
+class AliasBody(base.Owned):
     """What POST and PUT of an alias take."""
 
     name = base.text
     description = base.text
     function_id = base.uuid
     function_version = base.version_number
-    id = base.readonly()
-    project_id = base.readonly()
-    created_at = base.readonly()
-    updated_at = base.readonly()
+    id = base.fixed_uuid
 
 
 def shown(function: Function, listed: bool = False) -> dict[str, Any]:
@@ -53,6 +47,7 @@ def shown(function: Function, listed: bool = False) -> dict[str, Any]:
     return {
         "id": function.id, "name": function.name, "description": function.description,
         "cpu": function.cpu, "memory_size": function.memory_size, "timeout": function.timeout,
+        "max_attempts": function.max_attempts, "retry_on_failure": function.retry_on_failure,
         "runtime_id": function.runtime_id,
         "code": json.dumps(function.code) if listed else function.code,
         "entry": function.entry, "count": function.count,

@@ -11,19 +11,16 @@ from qinling_exec.api.types import base
 from qinling_exec.catalogue.runtimes import Runtime
 
 
-class RuntimeBody(base.Body):
+class RuntimeBody(base.Owned):
     """What POST and PUT of a runtime take."""
 
-    id = base.uuid
+    id = base.new_uuid
     name = base.text
     image = base.text
     description = base.text
     is_public = wsme.wsattr(base.flag, default=True)
     trusted = base.flag
     status = base.readonly()
-    project_id = base.readonly()
-    created_at = base.readonly()
-    updated_at = base.readonly()
 
 
 def shown(runtime: Runtime) -> dict[str, Any]:
@@ -31,7 +28,8 @@ def shown(runtime: Runtime) -> dict[str, Any]:
     return {
         "id": runtime.id, "name": runtime.name, "image": runtime.image,
         "description": runtime.description, "is_public": runtime.is_public,
-        "trusted": runtime.trusted, "status": runtime.status, "project_id": runtime.project_id,
+        "trusted": runtime.trusted, "status": runtime.status,
+        "status_reason": runtime.status_reason, "project_id": runtime.project_id,
         "created_at": base.shown_time(runtime.created_at),
         "updated_at": base.shown_time(runtime.updated_at),
     }

@@ -15,7 +15,8 @@ TIMES = {"created_at", "updated_at"}
 # Values that differ from run to run: only the type counts.
 TYPE_ONLY = {"md5sum", "count", "worker_name", "total", "available", "duration"}
 # Fields that objects have here and had not there; a client that does not know them ignores them.
-ADDED = {"started_at", "finished_at", "attempts", "request_id", "next"}
+ADDED = {"started_at", "finished_at", "attempts", "request_id", "next", "max_attempts",
+         "retry_on_failure", "status_reason"}
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 _SET = re.compile(r"\{('[^{}]*')\}")
 _FIELD = re.compile(r'"(\w+)": ')

@@ -11,6 +11,7 @@ from unittest import mock
 from pecan import rest
 
 from qinling_exec.api.root import RootController
+from qinling_exec.api.routing import Folder
 
 #: (method, path); variable parts of the path are ``{}``.
 Route = tuple[str, str]
@@ -26,17 +27,17 @@ def arguments(answerer: Any) -> list[str]:
     return list(inspect.signature(answerer).parameters)
 
 
-def _plain(controller: Any, path: str) -> Iterator[tuple[Route, Any]]:
-    """Yield the routes below a controller that has pages and no verbs."""
-    for name, member in inspect.getmembers(controller):
-        if getattr(member, "exposed", False):
-            yield ("GET", f"{path}/{'' if name == 'index' else _segment(member, name)}"), member
-        elif isinstance(member, rest.RestController):
+def _plain(folder: Folder, path: str) -> Iterator[tuple[Route, Any]]:
+    """Yield the routes of a folder and of what is in it."""
+    for name, member in folder.children.items():
+        if isinstance(member, rest.RestController):
             yield from _rest(member, f"{path}/{name}")
-        elif type(member).__name__.endswith("Controller"):
+        elif isinstance(member, Folder):
             # Without the slash at its end, the path leads to the one with it.
-            yield ("GET", f"{path}/{name}"), member.index
+            yield ("GET", f"{path}/{name}"), member.children[""]
             yield from _plain(member, f"{path}/{name}")
+        else:
+            yield ("GET", f"{path}/{name}"), member
 
 
 def _rest(controller: rest.RestController, path: str) -> Iterator[tuple[Route, Any]]:
@@ -55,6 +56,3 @@ def _rest(controller: rest.RestController, path: str) -> Iterator[tuple[Route, A
         if isinstance(member, rest.RestController):
             yield from _rest(member, f"{one}/{name}")
 
-
-def _segment(member: Any, name: str) -> str:
-    return getattr(member, "custom_route", None) or name

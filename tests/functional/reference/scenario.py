@@ -12,10 +12,15 @@ FUNCTION = "7d0b1f52-3a2e-4d64-9a0b-2f6a54c2f103"
 IMAGE = "e1a5c8d0-6f3b-4f7e-8c55-0b7d3e2a9c04"
 EXECUTION = "ab3f7d10-2c6e-4f59-8d1a-6e4b9c0f5d07"
 BY_ALIAS = "d85e1b2c-7f4a-4c03-a9b6-3f0c8e7d2a08"
+CANCELLED = "4c9e0d17-8b2f-4a36-9e51-d70f3b6a8c09"
 MISSING = "5b0c0a3e-0000-4000-8000-000000000000"
 
 MODULE = """
-def main(name="World", **kwargs):
+import time
+
+
+def main(name="World", seconds=0, **kwargs):
+    time.sleep(seconds)
     print("greeting", name)
     return "Hello, " + name
 """
@@ -76,6 +81,10 @@ CALLS = [
          headers={"Accept": "text/plain"}),
     Call("GET", f"/v1/executions/{EXECUTION}/log", 206,
          headers={"Accept": "text/plain", "Range": "bytes=0-7"}),
+    _call("POST", "/v1/executions", "execution-create-async", 201),
+    Call("GET", f"/v1/executions/{CANCELLED}", until=("attempts", 1)),
+    Call("POST", f"/v1/executions/{CANCELLED}/cancel", reply="execution-cancel-reply.json"),
+    Call("GET", f"/v1/executions/{EXECUTION}/log?follow=true", headers={"Accept": "text/plain"}),
     _call("GET", "/v1/functions?limit=1", "function-list"),
     _call("GET", _FUNCTION, "function-show"),
     Call("GET", f"{_FUNCTION}?download=true"),

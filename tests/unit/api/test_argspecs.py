@@ -1,9 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pecan's signatures are remembered, and the same as without that."""
 
+import ast
+import inspect
+import pathlib
+
 import pecan.core
 import pecan.rest
+import pecan.routing
 import pytest
+from oslo_policy import _checks
 from pecan import util
 
 from qinling_exec.api import argspecs
@@ -14,9 +20,8 @@ from qinling_exec.api.versions import VersionsController
 
 @pytest.fixture
 def installed(monkeypatch):
-    for module in (pecan.core, pecan.rest, util):
-        if hasattr(module, "getargspec"):
-            monkeypatch.setattr(module, "getargspec", argspecs._original)
+    for module in (pecan.core, pecan.rest, pecan.routing, util):
+        monkeypatch.setattr(module, "getargspec", argspecs._original)
     argspecs.install()
 
 
@@ -30,6 +35,19 @@ def controllers():
 @pytest.mark.parametrize("method", list(controllers()), ids=lambda method: method.__qualname__)
 def test_a_remembered_signature_is_the_true_one(installed, method):
     assert pecan.core.getargspec(method) == argspecs._original(method)
+
+
+def test_a_check_of_policy_has_its_true_signature(installed):
+    for kind in (_checks.RoleCheck, _checks.RuleCheck, _checks.OrCheck, _checks.TrueCheck):
+        method = kind.__call__
+        assert _checks.inspect.getfullargspec(method) == inspect.getfullargspec(method)
+
+
+def test_oslo_policy_uses_nothing_else_of_inspect():
+    tree = ast.parse(pathlib.Path(_checks.__file__).read_text())
+    used = {node.attr for node in ast.walk(tree)
+            if isinstance(node, ast.Attribute) and getattr(node.value, "id", "") == "inspect"}
+    assert used == {"getfullargspec"}
 
 
 def test_a_signature_is_worked_out_once(installed, monkeypatch):

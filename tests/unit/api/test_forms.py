@@ -4,91 +4,22 @@
 from __future__ import annotations
 
 import os
-import random
 
 import pytest
 
-from qinling_exec.api.body import BodyGuard
-from qinling_exec.api.faults import Faults
-from qinling_exec.api.forms import FIELDS_SIZE, Form, Forms
-from qinling_exec.catalogue.packages import FileStore
-from tests.unit.api.wsgi import Reply, Socket, call
-
-LIMIT = 300_000
-MULTIPART = "multipart/form-data; boundary=XX"
-URLENCODED = "application/x-www-form-urlencoded"
-CHUNKED = {"HTTP_TRANSFER_ENCODING": "chunked"}
-
-
-class Controller:
-    """Looks at the form as a controller does, and keeps the package when told so."""
-
-    def __init__(self, store: FileStore) -> None:
-        self.store = store
-        self.form: Form | None = None
-        self.package: bytes | None = None
-        self.keeps = False
-        self.error: Exception | None = None
-
-    def __call__(self, environ, start):
-        self.form = environ.get("qinling_exec.form")
-        if self.form is not None and self.form.package is not None:
-            self.package = self.form.package.read().read()
-            if self.keeps:
-                self.store.keep(self.form.package)
-        if self.error is not None:
-            raise self.error
-        if self.form is None or environ["CONTENT_TYPE"] != "application/json":
-            assert environ["wsgi.input"].read() == b""
-        start("201 Created", [("Content-Type", "application/json")])
-        return [b"{}"]
-
-
-@pytest.fixture
-def controller(tmp_path):
-    return Controller(FileStore(str(tmp_path)))
-
-
-@pytest.fixture
-def send(controller):
-    application = Forms(controller, controller.store, package_limit=LIMIT)
-    application = BodyGuard(application, limit=10_000, depth=10)
-    application = Faults(application, body_limit=LIMIT + FIELDS_SIZE)
-
-    def send(body: bytes = b"", kind: str = MULTIPART, path: str = "/v1/functions",
-             **options) -> Reply:
-        return call(application, body=body, kind=kind, path=path, **options)
-
-    return send
-
-
-def field(name: str, value: bytes | str) -> bytes:
-    data = value.encode() if isinstance(value, str) else value
-    return b'--XX\r\nContent-Disposition: form-data; name="%s"\r\n\r\n%s\r\n' % (
-        name.encode(), data)
-
-
-def package(data: bytes, name: str = "package", file_name: str = "a.zip") -> bytes:
-    return (b'--XX\r\nContent-Disposition: form-data; name="%s"; filename="%s"\r\n'
-            b"Content-Type: application/zip\r\n\r\n%s\r\n" % (
-                name.encode(), file_name.encode(), data))
-
-
-END = b"--XX--\r\n"
-ZIP = random.Random(1).randbytes(LIMIT)
-
-
-def files(tmp_path) -> list[str]:
-    return [path.name for path in tmp_path.rglob("*") if path.is_file()]
-
-
-def refused(reply: Reply, controller: Controller, tmp_path, code: int = 400) -> str:
-    """Return the text of a refusal in bare shape; nothing came through and nothing is left."""
-    assert reply.code == code, reply
-    assert controller.form is None
-    assert files(tmp_path) == []
-    assert set(reply.json) == {"faultstring"}
-    return reply.text
+from qinling_exec.api.forms import FIELDS_SIZE, Form
+from tests.unit.api.uploads import (
+    CHUNKED,
+    END,
+    MULTIPART,
+    URLENCODED,
+    ZIP,
+    field,
+    files,
+    package,
+    refused,
+)
+from tests.unit.api.wsgi import Socket
 
 
 def test_fields_and_package(send, controller, tmp_path):
@@ -183,46 +114,6 @@ def test_upload_that_stops_half_way(send, controller, tmp_path, fails, chunked):
     sent = Socket(field("a", "b") + package(ZIP)[:200_000], fails, chunked=True)
     options = CHUNKED if chunked else {"length": "290000"}
     refused(send(socket=sent, **options), controller, tmp_path)
-
-
-def test_package_at_its_limit_and_one_byte_over(send, controller, tmp_path):
-    assert send(package(ZIP) + END).code == 201
-    controller.form = None
-    text = refused(send(package(ZIP + b"x") + END), controller, tmp_path, 413)
-    assert text == f"A package may have {LIMIT} bytes at the most."
-
-
-def test_far_too_much_is_not_read(send, controller, tmp_path):
-    socket = Socket(package(ZIP))
-    reply = send(socket=socket, length=str(10**13))
-    assert reply.code == 413
-    assert controller.form is None
-    assert socket.taken == 0
-
-
-def test_chunked_flood(send, controller, tmp_path):
-    def flood():
-        yield package(b"")[:-2]
-        while True:
-            assert sum(path.stat().st_size for path in tmp_path.rglob("*")) < 2 * LIMIT
-            yield b"x" * 50_000
-
-    socket = Socket(flood(), chunked=True)
-    refused(send(socket=socket, **CHUNKED), controller, tmp_path, 413)
-    assert socket.taken < 2 * (LIMIT + FIELDS_SIZE)
-
-
-def test_text_flood_in_a_field(send, controller, tmp_path):
-    text = refused(send(package(b"zip") + field("name", b"x" * 70_000) + END), controller,
-                   tmp_path)
-    assert text == 'The form field "name" may have 65536 bytes at the most.'
-
-
-def test_too_many_fields(send, controller, tmp_path):
-    many = b"".join(field(f"f{number}", "x") for number in range(40))
-    refused(send(package(b"zip") + many + END), controller, tmp_path)
-    refused(send("&".join(f"f{number}=x" for number in range(40)).encode(), kind=URLENCODED),
-            controller, tmp_path)
 
 
 def test_package_without_a_file_name(send, controller, tmp_path):

@@ -65,15 +65,16 @@ class Target:
 
     def __init__(self, body: bytes = b"{}", status: str = "200 OK",
                  headers: list[tuple[str, str]] | None = None,
-                 error: BaseException | None = None) -> None:
+                 error: BaseException | None = None, reads: bool = True) -> None:
         self.reached: dict[str, Any] | None = None
         self.received = b""
         self._answer = status, headers or [("Content-Type", "application/json")], body
         self._error = error
+        self._reads = reads
 
     def __call__(self, environ: dict[str, Any], start: Callable[..., Any]) -> list[bytes]:
         self.reached = environ
-        self.received = environ["wsgi.input"].read()
+        self.received = environ["wsgi.input"].read() if self._reads else b""
         if self._error is not None:
             raise self._error
         status, headers, body = self._answer

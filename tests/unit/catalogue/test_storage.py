@@ -16,7 +16,11 @@ from qinling_exec.db import models
 from qinling_exec.db.engine import utcnow
 from qinling_exec.db.wakeup import Wakeup
 from qinling_exec.orchestrator.workers import Workers
+from qinling_exec.quota.holding import Holding
+from qinling_exec.quota.limits import Static
 from qinling_exec.runtime.package import Limits
+
+pytestmark = pytest.mark.every_database
 
 RUNTIME = "5b0c0a3e-0000-4000-8000-000000000000"
 
@@ -27,7 +31,7 @@ def store(tmp_path):
 
 
 @pytest.fixture
-def catalogue(database, store):
+def catalogue(conf, database, store):
     with database.writer() as connection:
         connection.execute(sa.insert(models.Runtime.__table__), {
             "id": RUNTIME, "project_id": "p", "image": "i", "status": "available",
@@ -35,7 +39,7 @@ def catalogue(database, store):
             "pool_available": 0,
         })
     storage = Storage(database, store, Limits())
-    return Functions(database, storage, Workers(database, Wakeup(), 3))
+    return Functions(database, storage, Workers(database, Wakeup(), 3), Holding(Static(conf)))
 
 
 def package(store, text="def main(): pass"):

@@ -1,7 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """How connections to SQLite are set up, and what errors become."""
 
+import contextlib
+import os
+import sqlite3
 import stat
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -27,6 +32,26 @@ def test_the_database_file_is_private(database):
     mode = stat.S_IMODE(database.engine.url.database and
                         __import__("os").stat(database.engine.url.database).st_mode)
     assert mode == 0o600
+
+
+def test_mariadb_in_the_url_is_mysql(conf):
+    """With a dialect of that name oslo.db knows no errors: no schema could be made."""
+    conf.set_override("connection", "mariadb+pymysql://qinling@127.0.0.1:9/q", "database")
+    with contextlib.closing(Database(conf)) as database:
+        assert (database.kind, database.engine.dialect.name) == ("mysql", "mysql")
+
+
+def test_another_program_that_leaves_does_not_take_the_log_away(conf, database):
+    """Locks of a process end when it closes the file anywhere: then the log was deleted."""
+    path = database.engine.url.database
+    with database.writer() as connection:
+        connection.exec_driver_sql("INSERT INTO packages VALUES ('a', 'b', 1)")
+    Database(conf).close()
+    program = f"import sqlite3; c = sqlite3.connect({path!r}); c.execute('SELECT * FROM packages')"
+    subprocess.run([sys.executable, "-c", f"{program}; c.close()"], check=True, timeout=30)
+    assert os.path.exists(f"{path}-wal")
+    with database.writer() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM packages").scalar() == 1
 
 
 def test_a_writer_is_rolled_back_by_an_exception(database):
@@ -70,3 +95,23 @@ def test_a_database_in_memory_is_refused(conf):
 def test_a_full_disk_is_told_apart(database):
     with pytest.raises(exceptions.InsufficientStorage), database.writer():
         raise sa.exc.OperationalError("INSERT", {}, Exception("database or disk is full"))
+
+
+def test_who_writes_on_sqlite_has_the_write_lock_from_the_beginning(conf, database):
+    """Other processes wait; they would fail what has read before it writes."""
+    path = sa.make_url(conf.database.connection).database
+    with contextlib.closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as other:
+        with database.writer():
+            with pytest.raises(sqlite3.OperationalError, match="locked"):
+                other.execute("BEGIN IMMEDIATE")
+        other.execute("BEGIN IMMEDIATE")
+        with database.reader() as connection:
+            assert connection.exec_driver_sql("SELECT 1").scalar() == 1
+        other.execute("ROLLBACK")
+    with database.writer():
+        pass
+
+
+def test_who_writes_may_read_on_another_connection(database):
+    with database.writer(), database.reader() as connection:
+        assert connection.exec_driver_sql("SELECT 1").scalar() == 1

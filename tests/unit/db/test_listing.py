@@ -10,6 +10,8 @@ import sqlalchemy as sa
 from qinling_exec import exceptions
 from qinling_exec.db import listing, models
 
+pytestmark = pytest.mark.every_database
+
 TABLE = models.Execution.__table__
 BEGIN = datetime(2026, 1, 1)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Claims, fences and the reaper, on rows."""
+"""Claims and fences, on rows."""
 
 import threading
 from datetime import timedelta
@@ -7,170 +7,195 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from qinling_exec.db import clock, models
+from qinling_exec.db import clock
 from qinling_exec.db.engine import utcnow
-from qinling_exec.executions import leases, records, states
-from qinling_exec.executions.queue import Queue
-from qinling_exec.executions.reaper import Reaper
-from qinling_exec.executions.waiters import Waiters
+from qinling_exec.executions import records, states
+from qinling_exec.executions.queue import _GROUPS_QUERY, Group, _oldest
 
+pytestmark = pytest.mark.every_database
+
+F = Group("f", 0, "mine", utcnow())
 TABLE = records.table
 
 
-@pytest.fixture
-def queue(database):
-    return Queue(database)
-
-
-def add(database, count=1, **values):
-    ids = [models.new_id() for _ in range(count)]
-    with database.writer() as connection:
-        for execution_id in ids:
-            records.insert(connection, {
-                "id": execution_id, "project_id": "mine", "function_id": "f",
-                "function_version": 0, "status": states.RUNNING, "sync": False,
-                "created_at": utcnow(), "attempts": 0, **values,
-            }, '{"n": 1}')
-    return ids
-
-
-def row(database, execution_id):
+def look(queue, database):
     with database.reader() as connection:
-        return connection.execute(sa.select(TABLE).where(TABLE.c.id == execution_id)).one()
+        return queue.groups(connection)
 
 
-def test_groups_count_what_runs_and_what_waits(database, queue):
-    add(database, 2)
-    add(database, 1, runner_id="r")
-    add(database, 1, function_id="g", runner_id="r")
-    add(database, 1, status=states.SUCCESS)
-    (group,) = queue.groups()
-    assert (group.function_id, group.active, group.queued) == ("f", 3, 2)
+def found(queue, database):
+    return [(group.function_id, group.version) for group in look(queue, database)]
 
 
-def test_claims_take_the_oldest_first_with_their_input(database, queue):
-    ids = add(database, 3)
-    claimed = queue.claim("me", "f", 0, 2)
-    assert [item.fence.execution_id for item in claimed] == ids[:2]
-    assert claimed[0].fence.attempt == 1
-    assert claimed[0].input == '{"n": 1}'
+def test_groups_are_what_waits_the_longest_waiting_first(database, queue, rows):
+    rows.add(2, function_id="late", function_version=2)
+    rows.add(1, function_id="ended", status=states.SUCCESS)
+    rows.add(1, function_id="running", runner_id="r", attempts=1)
+    early = utcnow() - timedelta(hours=1)
+    rows.add(1, function_id="early", created_at=early, project_id="theirs")
+    rows.add(1, function_id="late", function_version=1)
+    assert found(queue, database) == [("early", 0), ("late", 2), ("late", 1)]
+    assert look(queue, database)[0] == Group("early", 0, "theirs", early)
 
 
-def test_each_execution_is_claimed_once_by_many_claimers(database, queue):
-    ids = add(database, 30)
+def test_one_project_with_many_functions_does_not_hide_another(database, queue, rows):
+    early = utcnow() - timedelta(hours=1)
+    for number in range(250):
+        rows.add(1, function_id=f"f{number:03}", created_at=early + timedelta(seconds=number))
+    for name in ("g", "h"):
+        rows.add(1, function_id=name, project_id="theirs")
+    groups = found(queue, database)
+    assert len(groups) == 200
+    assert groups[:5] == [("f000", 0), ("g", 0), ("f001", 0), ("h", 0), ("f002", 0)]
+
+
+def test_without_a_queue_there_are_no_groups(database, queue, rows):
+    rows.add(3, runner_id="r", attempts=1)
+    assert look(queue, database) == []
+
+
+def test_what_has_to_wait_before_another_attempt_is_left_alone(database, queue, rows):
+    with database.reader() as connection:
+        now = clock.read(connection)
+    rows.add(1, retry_at=now + timedelta(hours=1), attempts=1)
+    assert look(queue, database) == []
+    assert queue.claim("me", F, ["w"]) == []
+    (due,) = rows.add(1, retry_at=now - timedelta(seconds=1), attempts=1)
+    assert found(queue, database) == [("f", 0)]
+    with database.reader() as connection:
+        assert queue.waiting(connection, F, 10) == 1
+    (claimed,) = queue.claim("me", F, ["w", "w"])
+    assert claimed.fence == states.Fence(due, "me", 2)
+    assert rows.of(due).retry_at is None
+
+
+def test_waiting_is_counted_up_to_a_limit(database, queue, rows):
+    rows.add(5)
+    rows.add(2, runner_id="r")
+    with database.reader() as connection:
+        assert [queue.waiting(connection, F, most) for most in (3, 10)] == [3, 5]
+
+
+def test_running_counts_by_runner_project_and_worker(database, queue, rows):
+    rows.add(2, runner_id="r", worker="w")
+    rows.add(1, runner_id="r", worker="w", project_id="theirs")
+    rows.add(1)
+    with database.reader() as connection:
+        counts = {(item.runner_id, item.project_id, item.worker): item.count
+                  for item in queue.running(connection)}
+    assert counts == {("r", "mine", "w"): 2, ("r", "theirs", "w"): 1}
+
+
+def test_claims_take_the_oldest_first_each_for_its_worker(queue, rows):
+    ids = rows.add(3)
+    claimed = queue.claim("me", F, ["b", "a"])
+    assert {item.fence.execution_id for item in claimed} == set(ids[:2])
+    assert sorted(item.worker for item in claimed) == ["a", "b"]
+    assert all(item.fence.attempt == 1 and item.input == '{"n": 1}' for item in claimed)
+    stored = rows.of(ids[0])
+    assert (stored.runner_id, stored.attempts) == ("me", 1)
+    assert stored.worker in ("a", "b")
+    assert stored.started_at is not None
+
+
+def test_claims_of_old_ones_leave_the_others(queue, rows):
+    (old,) = rows.add(1, created_at=utcnow() - timedelta(hours=2))
+    rows.add(1)
+    claimed = queue.claim("me", F, [None] * 5, before=utcnow() - timedelta(hours=1))
+    assert [item.fence.execution_id for item in claimed] == [old]
+
+
+def test_each_execution_is_claimed_once_by_many_claimers(queue, rows):
+    ids = rows.add(30)
     taken = []
 
     def claim(name):
-        while claimed := queue.claim(name, "f", 0, 2):
+        misses = 0
+        while misses < 3:  # SKIP LOCKED may show nothing while others hold all that is there
+            claimed = queue.claim(name, F, ["w", "w"])
             taken.extend(item.fence.execution_id for item in claimed)
+            misses = 0 if claimed else misses + 1
 
     threads = [threading.Thread(target=claim, args=(f"runner-{n}",)) for n in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+    assert len(taken) == len(set(taken))
+    claim("last")
     assert sorted(taken) == sorted(ids)
 
 
-def test_what_is_put_back_counts_no_attempt(database, queue):
-    (execution_id,) = add(database)
-    (claimed,) = queue.claim("me", "f", 0, 1)
-    assert queue.put_back(claimed.fence)
-    stored = row(database, execution_id)
-    assert (stored.runner_id, stored.attempts, stored.started_at) == (None, 0, None)
-    assert not queue.put_back(claimed.fence)
+def test_what_is_put_back_counts_no_attempt(queue, rows):
+    (execution_id,) = rows.add()
+    (claimed,) = queue.claim("me", F, ["w"])
+    assert queue.put_back(claimed.fence, claimed.started_at)
+    stored = rows.of(execution_id)
+    assert (stored.runner_id, stored.worker, stored.attempts, stored.started_at) == (
+        None, None, 0, None)
+    assert not queue.put_back(claimed.fence, claimed.started_at)
+
+
+def test_a_return_that_is_repeated_leaves_the_next_claim_alone(queue, rows):
+    (execution_id,) = rows.add()
+    (first,) = queue.claim("me", F, ["w"])
+    queue.put_back(first.fence, first.started_at)
+    (second,) = queue.claim("me", F, ["w"])
+    assert second.fence == first.fence
+    rows.change(execution_id, cancel_requested_at=utcnow())
+    assert not queue.put_back(first.fence, first.started_at)
+    stored = rows.of(execution_id)
+    assert (stored.status, stored.runner_id, stored.attempts) == (states.RUNNING, "me", 1)
+
+
+def test_what_is_to_be_cancelled_is_not_put_back(queue, rows):
+    (execution_id,) = rows.add()
+    (claimed,) = queue.claim("me", F, ["w"])
+    rows.change(execution_id, cancel_requested_at=utcnow())
+    assert not queue.put_back(claimed.fence, claimed.started_at)
+    assert rows.of(execution_id).status == states.CANCELLED
 
 
 @pytest.mark.parametrize("change", [{"runner_id": "other"}, {"attempts": 2},
                                     {"status": states.SUCCESS}])
-def test_a_write_behind_another_fence_is_refused(database, queue, change):
-    (execution_id,) = add(database)
-    (claimed,) = queue.claim("me", "f", 0, 1)
+def test_a_write_behind_another_fence_is_refused(database, queue, rows, change):
+    (execution_id,) = rows.add()
+    (claimed,) = queue.claim("me", F, ["w"])
     with database.writer() as connection:
         connection.execute(sa.update(TABLE).values(**change))
         assert records.end(connection, claimed.fence, states.error("late")) is None
-    assert row(database, execution_id).status == change.get("status", states.RUNNING)
+    assert rows.of(execution_id).status == change.get("status", states.RUNNING)
 
 
-def test_an_execution_ends_once(database, queue):
-    add(database)
-    (claimed,) = queue.claim("me", "f", 0, 1)
+def test_an_execution_ends_once(database, queue, rows):
+    rows.add()
+    (claimed,) = queue.claim("me", F, ["w"])
     outcome = states.Outcome(states.SUCCESS, {"output": 1, "duration": 0.1})
     with database.writer() as connection:
         assert records.end(connection, claimed.fence, outcome) == '{"output": 1, "duration": 0.1}'
         assert records.end(connection, claimed.fence, states.error("again")) is None
 
 
-def register(database, runner_id, age=0.0):
-    with database.writer() as connection:
-        seen = clock.read(connection) - timedelta(seconds=age)
-        connection.execute(sa.insert(models.Runner.__table__), {
-            "id": runner_id, "host": "h", "pid": 1, "started_at": seen, "heartbeat_at": seen,
-        })
-
-
-def test_the_reaper_ends_what_dead_runners_had_and_nothing_else(database):
-    register(database, "dead", age=20)
-    register(database, "alive", age=5)
-    (orphan,) = add(database, runner_id="dead", attempts=1)
-    (unknown,) = add(database, runner_id="never registered", attempts=1)
-    (kept,) = add(database, runner_id="alive", attempts=1)
-    (queued,) = add(database)
-    assert Reaper(database, Waiters(), 15).sweep() == 2
-    assert row(database, orphan).status == states.ERROR
-    assert row(database, unknown).status == states.ERROR
-    assert row(database, kept).status == states.RUNNING
-    assert row(database, queued).status == states.RUNNING
-    with database.reader() as connection:
-        (result,) = records.complete(connection, [row(database, orphan)])
-    assert "died" in result.result
-    assert Reaper(database, Waiters(), 15).sweep() == 0
-
-
-def test_the_reaper_wakes_who_waits(database):
-    (orphan,) = add(database, runner_id="gone", attempts=1)
-    waiters = Waiters()
-    event = waiters.expect(orphan)
-    Reaper(database, waiters, 15).sweep()
-    assert event.is_set()
-
-
-def test_the_reaper_forgets_workers_of_dead_engines(database):
-    register(database, "alive")
-    with database.writer() as connection:
-        for name, runner in (("a", "alive"), ("b", "dead"), ("c", None)):
-            connection.execute(sa.insert(models.Worker.__table__), {
-                "name": name, "function_id": "f", "function_version": 0, "fingerprint": "x",
-                "state": "ready", "runner_id": runner, "room": 3,
-            })
-    Reaper(database, Waiters(), 15).sweep()
-    with database.reader() as connection:
-        names = connection.execute(sa.select(models.Worker.__table__.c.name)).scalars().all()
-    assert sorted(names) == ["a", "c"]
-
-
-def test_a_runner_that_was_taken_for_dead_stops_its_runs(database):
-    lost = threading.Event()
-    runner = leases.Runner(database, 3, lost.set)
-    runner.start()
-    assert runner.valid
-    leases.expire_all(database)
-    assert lost.wait(5)
-    runner.stop()
-    with database.reader() as connection:
-        assert connection.execute(sa.select(models.Runner.__table__)).first() is None
-
-
-def test_a_runner_without_a_database_counts_its_lease_as_lost(database, monkeypatch):
-    lost = threading.Event()
-    runner = leases.Runner(database, 1, lost.set)
-    runner.start()
-
-    def refuse():
-        raise RuntimeError("no database")
-
-    monkeypatch.setattr(runner, "_renew", refuse)
-    assert lost.wait(5)
-    assert not runner.valid
-    monkeypatch.undo()
-    runner.stop()
+def test_a_long_queue_is_never_read_as_a_whole(database, queue, rows):
+    """Also while the database's statistics are from before it: no sort, and no other index."""
+    rows.add(300)
+    queries = [_oldest(database.kind, F, None, 3).with_for_update(skip_locked=True),
+               _GROUPS_QUERY[database.kind]]
+    for query in queries:
+        with database.reader() as connection:
+            text = str(query.compile(dialect=connection.dialect,
+                                     compile_kwargs={"literal_binds": True}))
+            explain = "EXPLAIN QUERY PLAN " if database.kind == "sqlite" else "EXPLAIN "
+            plan = [" ".join(map(str, row)) for row in
+                    connection.exec_driver_sql(explain + text.replace("%", "%%"))]
+        touching = [line for line in plan if "executions" in line and "derived" not in line]
+        assert touching
+        assert all("ix_executions_running" in line for line in touching), plan
+        if query is queries[0]:  # the groups themselves are sorted
+            assert not any(word in line for line in plan
+                           for word in ("TEMP B-TREE", "Sort Key", "filesort")), plan
+        if database.kind == "postgresql":
+            conditions = [line for line in plan if "Index Cond" in line]
+            assert len(conditions) == len(touching)
+            assert all("'running'" in line and "runner_id IS NULL" in line
+                       for line in conditions), plan

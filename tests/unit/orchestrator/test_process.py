@@ -19,14 +19,21 @@ from typing import Any
 import pytest
 
 from qinling_exec import conf as configuration
-from qinling_exec.orchestrator.base import Capacity, OrchestratorError, PoolRequest, WorkerAddress
+from qinling_exec.orchestrator.base import (
+    Capacity,
+    OrchestratorError,
+    PoolRequest,
+    Size,
+    WorkerAddress,
+)
 from qinling_exec.orchestrator.process import ProcessOrchestrator
 from qinling_exec.orchestrator.wire import Wire, WorkerLost, WorkerRefused, WorkerUnreachable
 from qinling_exec.orchestrator.workers import READY, Worker
 from tests.functional import processes
-from tests.unit.runtime.worker import package
+from tests.unit.runtime.client import package
 
 POOL = PoolRequest("r", "image")
+SIZE = Size(100, 2**25, 3)
 
 
 @pytest.fixture
@@ -70,7 +77,7 @@ def run(wire: Wire, worker: Worker, source: str, given: Any = None) -> dict[str,
 def test_pool(orchestrator: ProcessOrchestrator) -> None:
     assert orchestrator.capacity("r") is None
     with pytest.raises(OrchestratorError, match="no pool"):
-        orchestrator.take("r", "w")
+        orchestrator.take("r", "w", SIZE)
     orchestrator.ensure_pool(POOL)
     orchestrator.ensure_pool(POOL)
     assert orchestrator.capacity("r") == Capacity(1, 1)
@@ -81,7 +88,7 @@ def test_pool(orchestrator: ProcessOrchestrator) -> None:
 
 def test_taken_worker_runs_and_is_replaced_in_the_pool(orchestrator: ProcessOrchestrator) -> None:
     orchestrator.ensure_pool(POOL)
-    worker = as_worker(orchestrator.take("r", "w"))
+    worker = as_worker(orchestrator.take("r", "w", SIZE))
     assert orchestrator.alive("w")
     wire = Wire()
     assert run(wire, worker, "def main(): return 1")["output"] == 1
@@ -95,14 +102,14 @@ def test_taken_worker_runs_and_is_replaced_in_the_pool(orchestrator: ProcessOrch
 
 def test_more_workers_than_the_pool_has(orchestrator: ProcessOrchestrator) -> None:
     orchestrator.ensure_pool(POOL)
-    addresses = [orchestrator.take("r", f"w{number}") for number in range(3)]
+    addresses = [orchestrator.take("r", f"w{number}", SIZE) for number in range(3)]
     assert len({address.address for address in addresses}) == 3
     assert len({address.secret for address in addresses}) == 3
 
 
 def test_workers_know_their_own_secret_only(orchestrator: ProcessOrchestrator) -> None:
     orchestrator.ensure_pool(POOL)
-    first, second = orchestrator.take("r", "1"), orchestrator.take("r", "2")
+    first, second = orchestrator.take("r", "1", SIZE), orchestrator.take("r", "2", SIZE)
     mixed = as_worker(WorkerAddress("x", first.address, second.secret))
     with pytest.raises(WorkerRefused, match="secret"):
         run(Wire(), mixed, "def main(): pass")
@@ -110,7 +117,7 @@ def test_workers_know_their_own_secret_only(orchestrator: ProcessOrchestrator) -
 
 def test_release_ends_what_runs(orchestrator: ProcessOrchestrator) -> None:
     orchestrator.ensure_pool(POOL)
-    worker = as_worker(orchestrator.take("r", "w"))
+    worker = as_worker(orchestrator.take("r", "w", SIZE))
     source = textwrap.dedent("""
         import subprocess, time
         def main():
@@ -134,12 +141,16 @@ def test_release_ends_what_runs(orchestrator: ProcessOrchestrator) -> None:
     thread.join()
 
 
-def test_dead_workers_are_noticed(orchestrator: ProcessOrchestrator) -> None:
+def test_dead_workers_are_noticed(orchestrator: ProcessOrchestrator,
+                                  directory: pathlib.Path) -> None:
     orchestrator.ensure_pool(POOL)
-    orchestrator.take("r", "w")
+    orchestrator.take("r", "w", SIZE)
     assert processes.wait_for(lambda: orchestrator.capacity("r") == Capacity(2, 1), 10)
+    # What else is below this process: workers of the services that tests share, and PostgreSQL,
+    # which has an option --listen_addresses.
     servers = [key for key, line in processes.descendants(os.getpid()).items()
-               if "--listen" in line]
+               if f"--listen unix:{directory}/" in line]
+    assert len(servers) == 2
     processes.kill(servers)
     assert processes.wait_for(lambda: not orchestrator.alive("w"), 5)
     assert processes.wait_for(lambda: orchestrator.capacity("r") == Capacity(1, 0), 5)

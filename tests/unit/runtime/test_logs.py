@@ -7,7 +7,8 @@ import json
 import textwrap
 import time
 
-from tests.unit.runtime.worker import STREAM, Answer, Worker, frames
+from tests.unit.runtime.client import STREAM, Answer, frames
+from tests.unit.runtime.worker import Worker
 
 MIB = 1 << 20
 

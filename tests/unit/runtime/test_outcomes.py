@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from tests.unit.runtime.worker import Answer, Worker
+from tests.unit.runtime.client import Answer
+from tests.unit.runtime.worker import Worker
 
 RESOURCES = "Function execution failed because of too much resource consumption"
 

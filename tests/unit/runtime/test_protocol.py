@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import asyncio
 import json
 import socket
 import subprocess
@@ -14,8 +14,10 @@ from typing import Any
 
 import pytest
 
+from qinling_exec.runtime.runs import Run
 from tests.functional import processes
-from tests.unit.runtime.worker import SECRET, SIZE, Connection, Worker, package
+from tests.unit.runtime.client import SECRET, Connection, package
+from tests.unit.runtime.worker import Worker
 
 SOURCE = "import time\ndef main(seconds=0):\n    time.sleep(seconds)\n    return seconds"
 
@@ -134,57 +136,9 @@ def test_same_execution_twice_is_refused(ready: Worker) -> None:
     thread.join()
 
 
-def test_generic_worker_runs_nothing(fresh: Worker) -> None:
-    assert fresh.call("POST", "/execute", json.dumps(fresh.order())) == (
-        409, {"error": "This worker has no function yet."})
-
-
 def test_worker_is_specialised_once(ready: Worker) -> None:
     status, answer = ready.offer(package(SOURCE))
     assert (status, answer) == (409, {"error": "This worker has a function already."})
-
-
-@pytest.mark.parametrize("spec", [
-    {"sha256": "0" * 64}, {"entry": "main"}, {"entry": ".main"}, {"limits": "x"},
-    {"memory_size": "x"}, {"function_version": None}, {"limits": {"package": {"size": 10}}}])
-def test_refused_package_leaves_a_generic_worker(fresh: Worker, spec: dict[str, Any]) -> None:
-    status, answer = fresh.offer(package(SOURCE), **spec)
-    assert status in (400, 413)
-    assert set(answer) == {"error"}
-    assert fresh.ping()["status"] == "generic"
-    assert not (fresh.directory / "scratch" / "code").exists()
-    assert not (fresh.directory / "scratch" / "package.zip").exists()
-    fresh.specialize(SOURCE)
-    assert fresh.run()["output"] == 0
-
-
-def test_package_that_is_no_zip(fresh: Worker) -> None:
-    assert fresh.offer(b"no zip")[0] == 400
-    fresh.specialize(SOURCE)
-
-
-def test_package_in_chunks(fresh: Worker) -> None:
-    data = package({"main.py": SOURCE, "more": "x" * 300_000})
-    spec = {"function_id": "f", "function_version": 0, "entry": "main.main",
-            "sha256": hashlib.sha256(data).hexdigest(), "memory_size": SIZE}
-    status, _ = fresh.call("POST", "/specialize",
-                           iter([data[:1000], data[1000:200_000], data[200_000:]]),
-                           {"X-Worker-Spec": json.dumps(spec)})
-    assert status == 200
-    assert fresh.run()["output"] == 0
-
-
-def test_upload_that_stops_half_way_leaves_a_generic_worker(fresh: Worker) -> None:
-    data = package(SOURCE)
-    spec = {"function_id": "f", "function_version": 0, "entry": "main.main",
-            "sha256": hashlib.sha256(data).hexdigest()}
-    head = (f"POST /specialize HTTP/1.1\r\nAuthorization: Bearer {SECRET}\r\nX-Worker-Spec:"
-            f" {json.dumps(spec)}\r\nContent-Length: {len(data)}\r\n\r\n").encode()
-    with socket.socket(socket.AF_UNIX) as client:
-        client.connect(fresh.path)
-        client.sendall(head + data[:20])
-    time.sleep(0.1)
-    fresh.specialize(SOURCE)
 
 
 @pytest.mark.parametrize("body", ["", "no json", "[]", "null", "{}", '{"execution_id": "x"}',
@@ -271,9 +225,11 @@ def test_tcp() -> None:
         assert process.wait(5) == 0
 
 
-def test_no_secret_no_worker() -> None:
-    ended = subprocess.run([sys.executable, "-m", "qinling_exec.runtime"], env={},
-                           capture_output=True, text=True)
+def test_no_secret_no_worker_on_a_unix_socket() -> None:
+    """Who starts it there can give it one; a pod may get it later (test_secret)."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "qinling_exec.runtime", "--listen", "unix:/nowhere/sock"], env={},
+        capture_output=True, text=True, timeout=30)
     assert ended.returncode == 2
     assert "QINLING_RUNTIME_SECRET" in ended.stderr
 
@@ -286,3 +242,15 @@ def test_logs_of_the_worker_tell_no_input_output_or_secret(fresh: Worker) -> Non
     assert "listening" in logged
     for word in ("confidential", "printed", SECRET):
         assert word not in logged
+
+
+def test_input_nested_deeper_than_it_can_be_handed_on() -> None:
+    deep: list[object] = []
+    for _ in range(5000):
+        deep = [deep]
+
+    async def make() -> None:
+        with pytest.raises(ValueError, match="deep"):
+            Run({"execution_id": "e", "timeout": 1, "input": deep}, {"log_size": 1}, print)
+
+    asyncio.run(make())

@@ -6,11 +6,16 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
+import tempfile
 import textwrap
+import venv
+from collections.abc import Iterator
 
 import pytest
 
-from tests.unit.runtime.worker import SECRET, Worker
+from tests.unit.runtime.client import SECRET
+from tests.unit.runtime.conftest import PROGRAM
+from tests.unit.runtime.worker import Worker
 
 
 def run(worker: Worker, program: str) -> object:
@@ -45,6 +50,71 @@ def test_files_in_the_scratch_directory(either: Worker) -> None:
     assert [run(either, program) for _ in range(4)] == [[]] * 4
     for path in (either.directory / "scratch" / "runs").iterdir():
         assert list(path.iterdir()) == []  # made for runs to come
+
+
+LOOK = """
+    result = [[path, os.stat(path).st_mode, sorted(os.listdir(path)),
+               os.stat(path).st_mtime > 1000, os.listxattr(path)]
+              for path in ('/tmp', '/var/tmp', '/dev/shm', os.environ['HOME'], '.')]
+    """
+
+
+@pytest.mark.parametrize("trace", [
+    "os.chmod('/tmp', 0o700)", "os.chmod('/dev/shm', 0o755)", "os.chmod('.', 0o500)",
+    "os.utime('/var/tmp', (1, 1))", "os.utime('.', (1, 1))", "os.rmdir(os.environ['HOME'])",
+    "os.rename(os.environ['HOME'], '/tmp/elsewhere')", "os.symlink('/', '/dev/shm/left')",
+    "os.setxattr('/var/tmp', 'user.left', b'x')", "os.mkdir('/var/tmp/left')",
+])
+def test_traces_of_directories(worker: Worker, trace: str) -> None:
+    program = LOOK + f"""
+    try:
+        {trace}
+    except OSError as error:
+        assert error.errno == 95, error  # no such attributes on this kernel's file systems
+    """
+    first, *others = [run(worker, program) for _ in range(5)]
+    assert others == [first] * 4
+
+
+def test_surroundings_without_a_trace_are_kept(fresh: Worker) -> None:
+    """Mounting is most of what making a run ready costs."""
+    fresh.specialize(PROGRAM)
+    if not fresh.ping()["isolation"]["private_tmp"]:
+        pytest.skip("there are no namespaces here")
+    look = "result = os.stat('/tmp').st_ctime_ns"
+    kept = {run(fresh, look) for _ in range(12)}
+    changed = {run(fresh, look + "; open('/tmp/x', 'w').close()") for _ in range(12)}
+    assert len(kept) <= 3  # one for each slot
+    assert len(changed) >= 6
+
+
+@pytest.fixture(params=["/tmp", "/var/tmp"])
+def python(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A Python in a directory that runs have for themselves, which others can't enter."""
+    with tempfile.TemporaryDirectory(dir=request.param) as directory:
+        venv.create(f"{directory}/venv", symlinks=True)
+        yield f"{directory}/venv/bin/python"
+
+
+def test_python_in_a_shared_directory_can_be_started_but_not_written(python: str) -> None:
+    """A run could not start the worker's own Python when that was below /tmp."""
+    worker = Worker(python=python)
+    try:
+        worker.specialize(PROGRAM)
+        for _ in range(3):
+            assert run(worker, """
+                home = os.path.dirname(os.path.dirname(sys.executable))
+                code = 'import sys, decimal, sqlite3; print(sys.prefix)'
+                said = subprocess.check_output([sys.executable, '-c', code], text=True)
+                try:
+                    open(home + '/left', 'w')
+                    said = 'written'
+                except OSError:
+                    pass
+                result = said.strip() == home == sys.prefix
+                """) is True
+    finally:
+        worker.stop()
 
 
 def test_modules_environment_and_working_directory(either: Worker) -> None:

@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Names and labels by which the service knows its objects in the cluster again."""
+
+from __future__ import annotations
+
+MANAGED, MANAGER = "app.kubernetes.io/managed-by", "qinling-exec"
+#: Of generic pods: the runtime whose pool they are in. A taken one has it no more.
+POOL = "qinling-exec/pool"
+#: Of taken pods: the runtime, and the worker that they are.
+RUNTIME, WORKER = "qinling-exec/runtime", "qinling-exec/worker"
+#: Of all pods of a runtime: what they were made like; another one is outdated.
+TEMPLATE = "qinling-exec/template"
+SELECTOR = f"{MANAGED}={MANAGER}"
+
+
+def pool(runtime_id: str) -> str:
+    """Return the name of a runtime's Deployment."""
+    return f"qx-pool-{runtime_id}"
+
+
+def pointer(label: str) -> str:
+    """Return the JSON pointer of a label in an object."""
+    return "/metadata/labels/" + label.replace("~", "~0").replace("/", "~1")

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Descriptions of pods: what the service asks the cluster for. Pure functions of their input."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from oslo_config import cfg
+
+from qinling_exec.orchestrator.base import OrchestratorError, PoolRequest, Size
+from qinling_exec.orchestrator.kubernetes import names
+from qinling_exec.orchestrator.kubernetes.client import Object
+
+PORT = 9090
+CONTAINER = "worker"
+#: Between SIGTERM and SIGKILL, in seconds: who ends a pod wants it gone.
+_END_SECONDS = 1
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What pods of this deployment have in common, from the configuration."""
+
+    server_cpu: int
+    server_memory: int
+    boost_cpu: int
+    request_percent: int
+    scratch_size: int
+    pull_policy: str
+    pull_secrets: tuple[str, ...]
+    runtime_class: str | None
+    untrusted_runtime_class: str | None
+
+    @classmethod
+    def of(cls, conf: cfg.ConfigOpts) -> Shape:
+        """Return what a configuration says."""
+        options = conf.kubernetes
+        return cls(options.server_cpu, options.server_memory, options.boost_cpu,
+                   options.request_percent, options.scratch_size, options.image_pull_policy,
+                   tuple(options.image_pull_secrets), options.runtime_class,
+                   options.untrusted_runtime_class)
+
+    def memory(self, size: Size) -> int:
+        """Return the bytes that a worker of a size may use."""
+        return self.server_memory + size.room * size.memory
+
+    def resources(self, size: Size, boost: bool) -> Object:
+        """Return the container's requests and limits.
+
+        :param boost: it has still to load its function.
+        """
+        cpu, memory = self.server_cpu + size.room * size.cpu, self.memory(size)
+        part = self.request_percent / 100
+        return {
+            "requests": {"cpu": f"{max(1, int(cpu * part))}m", "memory": str(int(memory * part))},
+            "limits": {"cpu": f"{max(cpu, self.boost_cpu) if boost else cpu}m",
+                       "memory": str(memory)},
+        }
+
+    def class_of(self, trusted: bool) -> str | None:
+        """Return the RuntimeClass of pods.
+
+        :raises OrchestratorError: code that nobody trusts can't be kept apart here.
+        """
+        if trusted:
+            return self.runtime_class
+        if not self.untrusted_runtime_class:
+            raise OrchestratorError(
+                "The runtime is not trusted, and this service has no stronger isolation for it:"
+                " an operator has to set [kubernetes] untrusted_runtime_class.")
+        return self.untrusted_runtime_class
+
+
+def worker_spec(shape: Shape, pool: PoolRequest, size: Size) -> Object:
+    """Return the spec of a generic worker's pod."""
+    container = _container(shape, CONTAINER, pool.image)
+    resources = shape.resources(size, boost=True)
+    for kind in resources.values():
+        kind["ephemeral-storage"] = str(shape.scratch_size)
+    container |= {
+        "ports": [{"name": "worker", "containerPort": PORT, "protocol": "TCP"}],
+        "readinessProbe": {"httpGet": {"path": "/ping", "port": PORT}, "periodSeconds": 1,
+                           "timeoutSeconds": 5, "failureThreshold": 10},
+        "resources": resources,
+        "resizePolicy": [{"resourceName": name, "restartPolicy": "NotRequired"}
+                         for name in ("cpu", "memory")],
+    }
+    return _spec(shape, container, shape.class_of(pool.trusted), "Always")
+
+
+def template(spec: Object) -> str:
+    """Return what tells one description from another."""
+    return hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def deployment(pool: PoolRequest, spec: Object, replicas: int) -> Object:
+    """Return a runtime's pool."""
+    labels = {names.MANAGED: names.MANAGER, names.POOL: pool.runtime_id}
+    return {
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {"name": names.pool(pool.runtime_id), "labels": labels},
+        "spec": {
+            "replicas": replicas,
+            "revisionHistoryLimit": 0,
+            "selector": {"matchLabels": labels},
+            "strategy": {"type": "RollingUpdate",
+                         "rollingUpdate": {"maxUnavailable": 0, "maxSurge": "100%"}},
+            "template": {"metadata": {"labels": {
+                **labels, names.RUNTIME: pool.runtime_id, names.TEMPLATE: template(spec)}},
+                "spec": spec},
+        },
+    }
+
+
+def worker(pool: PoolRequest, spec: Object, name: str) -> Object:
+    """Return a pod that is a worker from its birth, where the pool has none to take."""
+    labels = {names.MANAGED: names.MANAGER, names.RUNTIME: pool.runtime_id,
+              names.WORKER: name, names.TEMPLATE: template(spec)}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": labels},
+            "spec": spec}
+
+
+def taking(version: str, owned: bool, name: str) -> list[Object]:
+    """Return the patch that makes a pool's pod a worker, if it is still what was seen.
+
+    Without its owner it stays when the pool goes.
+    """
+    steps: list[Object] = [
+        {"op": "test", "path": "/metadata/resourceVersion", "value": version},
+        {"op": "remove", "path": names.pointer(names.POOL)},
+        {"op": "add", "path": names.pointer(names.WORKER), "value": name},
+    ]
+    return steps + ([{"op": "remove", "path": "/metadata/ownerReferences"}] if owned else [])
+
+
+def _container(shape: Shape, name: str, image: str) -> Object:
+    return {
+        "name": name, "image": image, "imagePullPolicy": shape.pull_policy,
+        "securityContext": {
+            "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "volumeMounts": [{"name": "scratch", "mountPath": "/tmp"}],
+    }
+
+
+def _spec(shape: Shape, container: Object, runtime_class: str | None, restart: str) -> Object:
+    """Return what passes Pod Security ``restricted``: no token, no root, nothing of the node."""
+    spec: dict[str, Any] = {
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "restartPolicy": restart,
+        "terminationGracePeriodSeconds": _END_SECONDS,
+        "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+        "volumes": [{"name": "scratch", "emptyDir": {"sizeLimit": str(shape.scratch_size)}}],
+        "containers": [container],
+    }
+    if shape.pull_secrets:
+        spec["imagePullSecrets"] = [{"name": name} for name in shape.pull_secrets]
+    if runtime_class:
+        spec["runtimeClassName"] = runtime_class
+    return spec

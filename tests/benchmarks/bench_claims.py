@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Measures claims alone: python -m tests.benchmarks.bench_claims [--databases postgresql ...].
+
+Processes take executions of one function from the queue as engines do, nothing is run. It prints
+claims a second and asserts only that nothing was claimed twice.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import time
+
+import sqlalchemy as sa
+
+from qinling_exec import conf as configuration
+from qinling_exec.db import migration, models
+from qinling_exec.db.engine import Database, utcnow
+from qinling_exec.executions import records, states
+from qinling_exec.executions.queue import Group, Queue
+from tests import databases
+
+_GROUP = Group("f", 0, "mine", utcnow())
+
+
+def _connect(url: str) -> Database:
+    conf = configuration.load()
+    conf.set_override("connection", url, "database")
+    return Database(conf)
+
+
+def _fill(database: Database, count: int) -> None:
+    with database.writer() as connection:
+        connection.execute(sa.delete(records.table))
+        connection.execute(sa.insert(records.table), [
+            {"id": models.new_id(), "project_id": "mine", "function_id": "f",
+             "function_version": 0, "status": states.RUNNING, "sync": False,
+             "created_at": utcnow(), "attempts": 0} for _ in range(count)])
+
+
+def _claim(url: str, batch: int, start: multiprocessing.synchronize.Event,
+           claimed: multiprocessing.Queue[list[str]]) -> None:
+    database = _connect(url)
+    queue = Queue(database)
+    with database.reader() as connection:
+        queue.groups(connection)
+    claimed.put([])
+    start.wait()
+    mine: list[str] = []
+    while True:
+        found = queue.claim(str(os.getpid()), _GROUP, ["w"] * batch)
+        mine += [one.fence.execution_id for one in found]
+        if not found:  # others may have taken what was looked at
+            with database.reader() as connection:
+                if not queue.groups(connection):
+                    break
+    database.close()
+    claimed.put(mine)
+
+
+def _measure(url: str, count: int, engines: int, batch: int) -> float:
+    context = multiprocessing.get_context("spawn")
+    start, claimed = context.Event(), context.Queue()
+    processes = [context.Process(target=_claim, args=(url, batch, start, claimed))
+                 for _ in range(engines)]
+    for process in processes:
+        process.start()
+    for _ in processes:
+        claimed.get()
+    began = time.monotonic()
+    start.set()
+    ids = [one for _ in processes for one in claimed.get()]
+    seconds = time.monotonic() - began
+    for process in processes:
+        process.join()
+    assert len(ids) == len(set(ids)), "claimed twice"
+    return len(ids) / seconds
+
+
+def main() -> None:
+    """Measure what was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--databases", nargs="*", default=["postgresql", "mariadb"])
+    parser.add_argument("--count", type=int, default=2000)
+    parser.add_argument("--batches", type=int, nargs="*", default=[1, 8])
+    options = parser.parse_args()
+    print(f"{'database':>11} {'at once':>7} {'engines':>7} {'claims/s':>9}  load")
+    for kind in options.databases:
+        with databases.start(kind, durable=True) as server:
+            url = server.new_schema()
+            database = _connect(url)
+            migration.upgrade(database)
+            for batch in options.batches:
+                for engines in (1, 2, 4):
+                    _fill(database, options.count)
+                    rate = _measure(url, options.count, engines, batch)
+                    print(f"{kind:>11} {batch:>7} {engines:>7} {rate:>9.0f}"
+                          f"  {os.getloadavg()[0]:.0f}", flush=True)
+            database.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What one project's flood does to another: python -m tests.benchmarks.bench_fairness.
+
+Project B sends asynchronous executions one at a time, first alone, then while project A has
+thousands in the queue. Printed is how long B's waited: from their acceptance to their start
+(``started_at - created_at``), and until B saw the end. Then, on each database, what the claim's
+look at the queue costs with 100,000 executions waiting. It asserts nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+import statistics
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+
+import sqlalchemy as sa
+
+from qinling_exec import conf as configuration
+from qinling_exec.db import migration, models
+from qinling_exec.db.engine import Database, utcnow
+from qinling_exec.executions.queue import Queue
+from tests import databases
+from tests.functional.client import Api
+from tests.functional.deployment import Deployment
+from tests.functional.running import Running
+
+SLEEPS = "import time\n\ndef main(seconds=0.0, context=None):\n    time.sleep(seconds)\n"
+
+
+def waited(records: sa.Engine, execution_id: str) -> float:
+    """Return seconds that an execution waited; what the API shows are whole seconds."""
+    table = models.Execution.__table__
+    with records.connect() as connection:
+        row = connection.execute(sa.select(table.c.created_at, table.c.started_at)
+                                 .where(table.c.id == execution_id)).one()
+    return float((row.started_at - row.created_at).total_seconds())
+
+
+def one(api: Api, function: str, records: sa.Engine) -> tuple[float, float]:
+    """Run one asynchronous execution; return seconds that it waited, and until its end."""
+    began = time.monotonic()
+    made = api.ok("POST", "/v1/executions", 201, json={"function_id": function, "sync": False})
+    while (record := api.ok("GET", f"/v1/executions/{made['id']}"))["status"] == "running":
+        time.sleep(0.01)
+    assert record["status"] == "success", record
+    ended = time.monotonic() - began
+    return waited(records, made["id"]), ended
+
+
+def tell(what: str, times: list[tuple[float, float]]) -> None:
+    """Print a line."""
+    waits, ends = (sorted(values) for values in zip(*times, strict=True))
+    print(f"{what:<34}{len(times):>5}" + "".join(
+        f"{statistics.median(some) * 1000:>10.0f}{some[int(len(some) * 0.95)] * 1000:>8.0f}"
+        for some in (waits, ends)), flush=True)
+
+
+def flood(api: Api, function: str, count: int, seconds: float) -> None:
+    """Put many executions into the queue."""
+    body = {"function_id": function, "sync": False, "input": f'{{"seconds": {seconds}}}'}
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: api.ok("POST", "/v1/executions", 201, json=body), range(count)))
+
+
+def measure(what: str, first: Api, second: Api, flooding: Api, options: argparse.Namespace,
+            url: str, runtime: str | None) -> None:
+    """Print B's waits without and with A's flood."""
+    records = sa.create_engine(url)
+    more = {"runtime_id": runtime} if runtime else {}
+    theirs, mine = first.function(SLEEPS, **more), second.function(SLEEPS, **more)
+    for api, function in ((first, theirs), (second, mine)):
+        one(api, function, records)  # their first workers are there
+    alone = [one(second, mine, records) for _ in range(options.samples)]
+    tell(f"{what}, B alone", alone)
+    beside: list[tuple[float, float]] = []
+    with ThreadPoolExecutor(1) as pool:
+        sent = pool.submit(flood, flooding, theirs, options.flood, options.seconds)
+        time.sleep(1)
+        began = time.monotonic()
+        while not sent.done() or waiting(first, theirs):
+            beside.append(one(second, mine, records))
+        spent = time.monotonic() - began
+        sent.result()
+    records.dispose()
+    tell(f"{what}, {options.flood} of A beside", beside)
+    print(f"{'':<34}A's flood was worked off in {spent:.0f} s", flush=True)
+
+
+def waiting(api: Api, function: str) -> bool:
+    """Tell whether executions of a function are not ended."""
+    return bool(api.ok("GET", f"/v1/executions?function_id={function}&status=running&limit=1")
+                ["executions"])
+
+
+def look(kind: str, server: databases.Server, rows: int, versions: int) -> None:
+    """Print what a look at a long queue costs."""
+    conf = configuration.load()
+    conf.set_override("connection", server.new_schema(), "database")
+    database = Database(conf)
+    migration.upgrade(database)
+    for begin in range(0, rows, 10_000):
+        with database.writer() as connection:
+            connection.execute(sa.insert(models.Execution.__table__), [{
+                "id": models.new_id(), "project_id": f"p{number % versions % 50}",
+                "function_id": f"f{number % versions}", "function_version": 0,
+                "status": "running", "sync": False, "created_at": utcnow(), "attempts": 0,
+            } for number in range(begin, begin + 10_000)])
+    queue, times = Queue(database), list[list[float]]()
+    for _ in range(20):
+        with database.reader() as connection:
+            marks = [time.perf_counter()]
+            groups = queue.groups(connection)
+            marks.append(time.perf_counter())
+            queue.waiting(connection, groups[0], 48)
+            marks.append(time.perf_counter())
+        claim = queue.claim("nobody", groups[0], ["w", "w", "w"])
+        marks.append(time.perf_counter())
+        assert claim
+        times.append([(late - early) * 1000 for early, late in pairwise(marks)])
+    print(f"{kind:<12}{rows:>8}{versions:>9}" + "".join(
+        f"{statistics.median(step):>10.1f}" for step in zip(*times, strict=True)), flush=True)
+    database.close()
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--flood", type=int, default=2000, help="executions of project A")
+    parser.add_argument("--samples", type=int, default=60, help="of B, alone")
+    parser.add_argument("--seconds", type=float, default=0.5, help="that A's function takes")
+    parser.add_argument("--rows", type=int, default=100_000, help="that wait")
+    parser.add_argument("--only", choices=["waits", "looks"])
+    options = parser.parse_args()
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="qx"))
+    if options.only != "looks":
+        print(f"{'':<39}{'wait p50':>10}{'p95 ms':>8}{'end p50':>10}{'p95 ms':>8}")
+        running = Running(folder / "data").wait_ready()
+        measure("SQLite, embedded", *(running.api(project=name) for name in "aba"), options,
+                f"sqlite:///{running.data_dir}/qinling_exec.sqlite", None)
+        running.stop()
+        with databases.start("postgresql") as server, Deployment(
+                folder, server.new_schema(), apis=2, engines=2) as deployment:
+            callers = [deployment.api(0, project="a"), deployment.api(1, project="b"),
+                       deployment.api(0, project="a")]
+            measure("PostgreSQL, 2 API, 2 engines", *callers, options, deployment.url,
+                    deployment.runtime)
+    if options.only != "waits":
+        print("database        rows versions groups ms waiting ms  claim ms")
+        for kind in databases.KINDS:
+            with databases.start(kind) as server:
+                for versions in (1, 100):
+                    look(kind, server, options.rows, versions)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Measures executions on pods: ``python -m tests.benchmarks.bench_kubernetes [FUNCTIONS]``.
+
+First executions of functions, with a pool that has a pod for them and without one; warm ones,
+beside the same on local processes. It needs what tests/kubernetes needs. The load of the machine
+is printed: it decides much.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+
+from tests.functional import processes
+from tests.functional.client import Api
+from tests.functional.deployment import Deployment
+from tests.kubernetes import cluster as clusters
+
+EMPTY = "def main():\n    pass\n"
+WARM = 200
+
+
+def _report(name: str, taken: list[float]) -> None:
+    taken.sort()
+    print(f"{name:44}{len(taken):5}{taken[len(taken) // 2]:9.1f}"
+          f"{taken[len(taken) * 9 // 10]:9.1f}", flush=True)
+
+
+def _timed(api: Api, function: str) -> float:
+    began = time.perf_counter()
+    execution = api.run(function)
+    taken = (time.perf_counter() - began) * 1000
+    assert execution["status"] == "success", execution
+    return taken
+
+
+def _first(deployment: Deployment, count: int, free: int) -> list[float]:
+    """Time the first execution of functions, each when the pool is full again."""
+    api, taken = deployment.api(), []
+    pool = f"/v1/runtimes/{deployment.runtime}/pool"
+    for _ in range(count):
+        function = api.function(EMPTY)
+        assert processes.wait_for(
+            lambda: api.ok("GET", pool)["capacity"]["available"] == free, 60)
+        taken.append(_timed(api, function))
+        api.ok("DELETE", f"/v1/functions/{function}", 204)
+    return taken
+
+
+def _warm(deployment: Deployment) -> list[float]:
+    api = deployment.api()
+    function = api.function(EMPTY)
+    for _ in range(5):
+        _timed(api, function)
+    return [_timed(api, function) for _ in range(WARM)]
+
+
+def main() -> None:
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 20
+    cluster = clusters.find()
+    image = cluster.image("python3", "qinling_exec/__init__.py", "qinling_exec/runtime")
+    namespace = cluster.make_namespace()
+
+    def deployed(folder: str, **more: Mapping[str, object]) -> Deployment:
+        path = pathlib.Path(folder)
+        return Deployment(path, f"sqlite:///{path}/db.sqlite", image=image, settings=more)
+
+    def on_pods(replicas: int, folder: str) -> Deployment:
+        return deployed(folder, engine={"orchestrator": "kubernetes"}, kubernetes={
+            "kubeconfig": cluster.environment["KUBECONFIG"], "namespace": namespace,
+            "pool_replicas": replicas})
+
+    try:
+        print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+        print(f"{'case':44}{'runs':>5}{'p50 ms':>9}{'p90 ms':>9}")
+        with tempfile.TemporaryDirectory(prefix="qb") as folder, on_pods(2, folder) as pods:
+            _report("first execution, pods, warm pool", _first(pods, count, 2))
+            _report("warm execution, pods", _warm(pods))
+        with tempfile.TemporaryDirectory(prefix="qb") as folder, on_pods(0, folder) as pods:
+            _report("first execution, pods, no pool", _first(pods, max(1, count // 4), 0))
+        with tempfile.TemporaryDirectory(prefix="qb") as folder, deployed(folder) as local:
+            _report("first execution, local processes", _first(local, count, 2))
+            _report("warm execution, local processes", _warm(local))
+        print(f"load {os.getloadavg()[0]:.1f}")
+    finally:
+        cluster.delete_namespace(namespace)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The cluster that tests use, and what they ask of it with kubectl.
+
+``QINLING_EXEC_TEST_CLUSTER`` names a folder with a program ``up`` that starts a one-node cluster
+(``up --env`` prints ``export KUBECONFIG=…``) and a program ``image`` that gives it images; the
+default is ``../shared/cluster`` beside the checkout, where there is one. Else ``KUBECONFIG`` is
+taken, with ``QINLING_EXEC_TEST_RUNTIME_IMAGE``: an image of the Python runtime that its nodes can
+have. The tests must reach pods by their addresses.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pathlib
+import secrets
+import shlex
+import shutil
+import subprocess
+from dataclasses import dataclass, field
+from typing import Any
+
+_CHECKOUT = pathlib.Path(__file__).parents[2]
+
+
+class NoCluster(Exception):
+    """There is no cluster to test on; the text says what to do."""
+
+
+@dataclass
+class Cluster:
+    """A cluster.
+
+    :param environment: what programs need to reach it.
+    :param folder: of the programs ``up`` and ``image``, if it was started by them.
+    """
+
+    environment: dict[str, str]
+    folder: pathlib.Path | None = None
+    _images: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def host(self) -> str:
+        """The address at which pods reach this machine; empty when it is not known."""
+        return self.environment.get("CLUSTER_HOST_IP", "")
+
+    def kubectl(self, *arguments: str, given: str | None = None, check: bool = True,
+                seconds: float = 60) -> str:
+        """Run kubectl; return what it prints."""
+        beside = pathlib.Path(self.environment["KUBECONFIG"]).parent / "bin" / "kubectl"
+        program = shutil.which("kubectl") or str(beside)
+        done = subprocess.run([program, *arguments], input=given, capture_output=True, text=True,
+                              timeout=seconds, env={**os.environ, **self.environment})
+        if check and done.returncode:
+            raise AssertionError(f"kubectl {shlex.join(arguments)}: {done.stderr.strip()}")
+        return done.stdout if check else done.stdout + done.stderr
+
+    def get(self, *arguments: str) -> dict[str, Any]:
+        """Return objects as they are."""
+        found: dict[str, Any] = json.loads(self.kubectl("get", *arguments, "-o", "json"))
+        return found
+
+    def apply(self, *objects: dict[str, Any], namespace: str | None = None) -> None:
+        """Create or change objects."""
+        where = ["-n", namespace] if namespace else []
+        self.kubectl("apply", *where, "-f", "-",
+                     given=json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
+
+    def make_namespace(self, prefix: str = "qx") -> str:
+        """Make a namespace in which only pods that pass ``restricted`` may run."""
+        name = f"{prefix}-{secrets.token_hex(4)}"
+        self.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {
+            "name": name, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}}})
+        return name
+
+    def delete_namespace(self, name: str) -> None:
+        """Delete a namespace with all that is in it; wait until it is gone."""
+        self.kubectl("-n", name, "delete", "pods", "--all", "--grace-period=0", "--force",
+                     "--wait=false", check=False)
+        self.kubectl("delete", "namespace", name, "--timeout=60s", seconds=90)
+
+    def image(self, what: str, *sources: str) -> str:
+        """Return the name of an image that ``tools/build-image`` makes, built if need be.
+
+        :param sources: files and folders whose content the image depends on.
+        """
+        if what not in self._images:
+            self._images[what] = self._build(what, sources)
+        return self._images[what]
+
+    def _build(self, what: str, sources: tuple[str, ...]) -> str:
+        variable = {"python3": "RUNTIME"}.get(what, what.upper())
+        if given := os.environ.get(f"QINLING_EXEC_TEST_{variable}_IMAGE"):
+            return given
+        if self.folder is None:
+            raise NoCluster(f"No image {what} can be given to this cluster.")
+        name = f"node.local/qinling-exec-{what}:{_digest(*sources, 'tools/build-image')}"
+        nodes = self.get("nodes")["items"]
+        if not all(any(name in (image.get("names") or ()) for image in node["status"]["images"])
+                   for node in nodes):
+            done = subprocess.run(
+                [str(_CHECKOUT / "tools" / "build-image"), what, name], capture_output=True,
+                text=True, timeout=300,
+                env={**os.environ, **self.environment, "QINLING_EXEC_IMAGE_BUILDER": "command",
+                     "QINLING_EXEC_IMAGE_COMMAND": str(self.folder / "image")})
+            assert done.returncode == 0, done.stderr
+        return name
+
+
+def find() -> Cluster:
+    """Return the cluster to test on, started if need be.
+
+    :raises NoCluster: there is none.
+    """
+    chosen = os.environ.get("QINLING_EXEC_TEST_CLUSTER")
+    folder = pathlib.Path(chosen) if chosen else _CHECKOUT.parent / "shared" / "cluster"
+    if (folder / "up").exists():
+        return Cluster(_up(folder), folder)
+    if chosen:
+        raise NoCluster(f"QINLING_EXEC_TEST_CLUSTER: there is no program {folder}/up.")
+    if os.environ.get("KUBECONFIG") and os.environ.get("QINLING_EXEC_TEST_RUNTIME_IMAGE"):
+        return Cluster({"KUBECONFIG": os.environ["KUBECONFIG"]})
+    raise NoCluster("There is no cluster: QINLING_EXEC_TEST_CLUSTER names a folder with `up`, or"
+                    " KUBECONFIG a cluster and QINLING_EXEC_TEST_RUNTIME_IMAGE an image on it.")
+
+
+def _up(folder: pathlib.Path) -> dict[str, str]:
+    done = subprocess.run([str(folder / "up"), "--env"], capture_output=True, text=True,
+                          timeout=300)
+    if done.returncode:
+        raise NoCluster(f"{folder}/up does not start a cluster: {done.stderr[-500:]}")
+    words = shlex.split(done.stdout.replace("export ", ""))
+    return dict(word.split("=", 1) for word in words)
+
+
+def _digest(*sources: str) -> str:
+    """Return what tells one content of files and folders of the checkout from another."""
+    found = hashlib.sha256()
+    for source in sources:
+        path = _CHECKOUT / source
+        files = [path] if path.is_file() else sorted(
+            file for file in path.rglob("*") if file.is_file() and file.suffix != ".pyc")
+        for file in files:
+            found.update(f"{file.relative_to(_CHECKOUT)}\0".encode() + file.read_bytes())
+    return found.hexdigest()[:12]

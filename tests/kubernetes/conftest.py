@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A real cluster, an image of the Python runtime on it, a namespace for each module's tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import pytest
+
+from tests.functional.deployment import Deployment
+from tests.kubernetes import cluster as clusters
+
+
+@pytest.fixture(scope="session")
+def cluster() -> clusters.Cluster:
+    """The cluster; without one the tests are skipped, and say so.
+
+    It is left running: others may use it, and starting it is most of a short session.
+    """
+    try:
+        return clusters.find()
+    except clusters.NoCluster as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def runtime_image(cluster: clusters.Cluster) -> str:
+    """The name of an image of the Python runtime as it is in this checkout."""
+    return cluster.image("python3", "qinling_exec/__init__.py", "qinling_exec/runtime")
+
+
+@pytest.fixture(scope="module")
+def namespace(cluster: clusters.Cluster) -> Iterator[str]:
+    """A namespace that is gone with all that is in it when the module's tests have ended."""
+    name = cluster.make_namespace()
+    yield name
+    cluster.delete_namespace(name)
+
+
+@pytest.fixture(scope="module")
+def deploy(cluster: clusters.Cluster, runtime_image: str, namespace: str,
+           tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Deployment]]:
+    """Start deployments whose workers are pods of the module's namespace.
+
+    The arguments are those of :class:`tests.functional.deployment.Deployment` after the URL;
+    ``kubernetes`` is more of that group's configuration.
+    """
+    started: list[Deployment] = []
+
+    def start(kubernetes: Mapping[str, object] | None = None,
+              settings: Mapping[str, Mapping[str, object]] | None = None,
+              **options: Any) -> Deployment:
+        folder = tmp_path_factory.mktemp("k")
+        groups = dict(settings or {})
+        groups["engine"] = {"orchestrator": "kubernetes", "lease_seconds": 3,
+                            **groups.get("engine", {})}
+        groups["kubernetes"] = {"kubeconfig": cluster.environment["KUBECONFIG"],
+                                "namespace": namespace, **(kubernetes or {})}
+        started.append(Deployment(folder, f"sqlite:///{folder}/db.sqlite", settings=groups,
+                                  image=runtime_image, **options))
+        return started[-1]
+
+    yield start
+    for deployment in started:
+        deployment.stop()

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runtimes: when their pools can't be had the record says why; pools follow their runtimes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.functional import processes
+from tests.functional.client import Api
+from tests.functional.deployment import Deployment
+from tests.kubernetes.cluster import Cluster
+
+
+@pytest.fixture(scope="module")
+def deployment(deploy: Callable[..., Deployment]) -> Deployment:
+    return deploy(settings={"engine": {"start_timeout": 15}}, kubernetes={"pool_replicas": 1})
+
+
+@pytest.fixture
+def api(deployment: Deployment) -> Api:
+    return deployment.api()
+
+
+def _settled(api: Api, runtime: str) -> dict[str, Any]:
+    """Wait until an engine has answered."""
+    def status() -> str:
+        return str(api.ok("GET", f"/v1/runtimes/{runtime}")["status"])
+
+    processes.wait_for(lambda: status() not in ("creating", "upgrading"), 60)
+    return dict(api.ok("GET", f"/v1/runtimes/{runtime}"))
+
+
+def _make(api: Api, image: str, **values: object) -> dict[str, Any]:
+    made = api.ok("POST", "/v1/runtimes", 201, json={"name": "r", "image": image, **values})
+    return _settled(api, made["id"])
+
+
+def test_the_pool_s_figures(api: Api, deployment: Deployment) -> None:
+    path = f"/v1/runtimes/{deployment.runtime}/pool"
+    assert processes.wait_for(
+        lambda: api.ok("GET", path)["capacity"] == {"total": 1, "available": 1}, 30)
+
+
+def test_an_image_that_nobody_has(api: Api, cluster: Cluster, namespace: str) -> None:
+    runtime = _make(api, "node.local/there-is-no-such-image:1")
+    assert runtime["status"] == "error"
+    assert "node.local/there-is-no-such-image:1" in runtime["status_reason"]
+    api.ok("DELETE", f"/v1/runtimes/{runtime['id']}", 204)
+    assert processes.wait_for(lambda: not cluster.get(
+        "-n", namespace, "deployments", "-l", f"qinling-exec/pool={runtime['id']}")["items"], 30)
+
+
+def test_a_runtime_that_nobody_trusts_is_refused(api: Api, runtime_image: str) -> None:
+    runtime = _make(api, runtime_image, trusted=False)
+    assert runtime["status"] == "error"
+    assert "untrusted_runtime_class" in runtime["status_reason"]
+    api.ok("DELETE", f"/v1/runtimes/{runtime['id']}", 204)
+
+
+def test_a_quota_that_is_used_up(api: Api, cluster: Cluster, namespace: str,
+                                 runtime_image: str) -> None:
+    cluster.apply({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none"},
+                   "spec": {"hard": {"limits.memory": "1Mi"}}}, namespace=namespace)
+    try:
+        runtime = _make(api, runtime_image)
+        assert runtime["status"] == "error"
+        assert "quota" in runtime["status_reason"]
+    finally:
+        cluster.kubectl("-n", namespace, "delete", "resourcequota", "none")
+    api.ok("DELETE", f"/v1/runtimes/{runtime['id']}", 204)
+
+
+def test_a_pool_goes_with_its_runtime(api: Api, cluster: Cluster, namespace: str,
+                                      runtime_image: str) -> None:
+    runtime = _make(api, runtime_image)
+    assert runtime["status"] == "available"
+    selector = f"qinling-exec/pool={runtime['id']}"
+    assert cluster.get("-n", namespace, "pods", "-l", selector)["items"]
+    api.ok("DELETE", f"/v1/runtimes/{runtime['id']}", 204)
+    assert processes.wait_for(lambda: not any(
+        cluster.get("-n", namespace, kind, "-l", selector)["items"]
+        for kind in ("deployments", "replicasets", "pods")), 60)

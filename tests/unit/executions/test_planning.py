@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an engine claims next and which workers it asks for, fairly between projects."""
+
+from collections import Counter
+from datetime import timedelta
+from types import SimpleNamespace
+
+import pytest
+
+from qinling_exec.db.engine import utcnow
+from qinling_exec.executions import targets
+from qinling_exec.executions.planning import Planning
+from qinling_exec.orchestrator import workers
+from qinling_exec.orchestrator.slots import Slots
+from qinling_exec.orchestrator.workers import Workers
+from qinling_exec.quota.limits import RUNNING, UNLIMITED
+
+ROOM = 3
+
+
+class Runner:
+    id = "me"
+
+    def beat(self):
+        pass
+
+
+class Limits:
+    def __init__(self):
+        self.running = {}
+
+    def of(self, project_id):
+        return {RUNNING: self.running.get(project_id, UNLIMITED)}
+
+
+@pytest.fixture
+def options():
+    return SimpleNamespace(max_workers_per_function=16, max_workers=64)
+
+
+@pytest.fixture
+def limits():
+    return Limits()
+
+
+@pytest.fixture
+def table(database, wakeup):
+    return Workers(database, wakeup, ROOM)
+
+
+@pytest.fixture
+def planning(database, table, options, limits):
+    return Planning(database, table, Slots(), Runner(), options, limits)
+
+
+@pytest.fixture
+def flood(rows):
+    """Project A has many executions in the queue, and B, that came last, a few."""
+    for name, project in (("f", "a"), ("g", "b")):
+        rows.function(name, project_id=project)
+    rows.add(60, function_id="f", project_id="a", created_at=utcnow() - timedelta(hours=1))
+    rows.add(4, function_id="g", project_id="b")
+
+
+def fingerprint(database, function_id):
+    with database.reader() as connection:
+        return targets.load(connection, function_id, 0).fingerprint
+
+
+def give(database, rows, function_id, count, runner="me", prefix="w", **values):
+    for number in range(count):
+        rows.worker(f"{prefix}-{function_id}-{number}", runner, function_id=function_id,
+                    **{"fingerprint": fingerprint(database, function_id), **values})
+
+
+def states_of(database, table):
+    with database.reader() as connection:
+        return Counter((worker.function_id, worker.state) for worker in table.all(connection))
+
+
+def claimed(planning, threads=64, running=None):
+    chosen = planning.claims(planning.look(), running or {}, threads)
+    return {group.function_id: len(taken) for group, taken in chosen.items()}
+
+
+def test_an_idle_engine_sees_nothing(planning):
+    view = planning.look()
+    assert (view.groups, view.workers, planning.claims(view, {}, 64)) == ([], [], {})
+
+
+def test_a_flood_leaves_the_other_its_threads(database, rows, flood, planning):
+    give(database, rows, "f", 16)
+    give(database, rows, "g", 2)
+    assert claimed(planning, threads=16) == {"f": 10, "g": 4}  # and two are the reserve
+
+
+def test_threads_that_a_flood_has_are_counted(database, rows, flood, planning):
+    give(database, rows, "f", 16)
+    give(database, rows, "g", 2)
+    assert claimed(planning, threads=16, running={"a": 14}) == {"g": 2}
+
+
+def test_only_where_workers_have_room(database, rows, flood, planning):
+    give(database, rows, "f", 1)
+    give(database, rows, "g", 1, state=workers.STARTING)
+    rows.add(2, function_id="f", project_id="a", runner_id="other", worker="w-f-0")
+    assert claimed(planning) == {"f": 1}
+
+
+def test_no_more_than_a_project_may_run(database, rows, flood, planning, limits):
+    give(database, rows, "f", 16)
+    limits.running["a"] = 5
+    rows.add(2, function_id="f", project_id="a", runner_id="other")
+    assert claimed(planning) == {"f": 3}
+
+
+def test_workers_for_what_waits(database, rows, flood, planning, table):
+    planning.want_workers(planning.look())
+    assert states_of(database, table) == {("f", workers.STARTING): 5, ("g", workers.STARTING): 2}
+
+
+def test_no_more_than_one_version_may_have(database, rows, flood, planning, table, options):
+    options.max_workers_per_function = 3
+    for _ in range(3):
+        planning.want_workers(planning.look())
+    assert states_of(database, table) == {("f", workers.STARTING): 3, ("g", workers.STARTING): 2}
+
+
+def test_outdated_workers_go(database, rows, flood, planning, table):
+    give(database, rows, "f", 2, fingerprint="of another package")
+    planning.want_workers(planning.look())
+    assert states_of(database, table)["f", workers.DRAINING] == 2
+
+
+def test_when_all_places_are_taken_idle_workers_make_way(database, rows, flood, planning, table,
+                                                         options):
+    options.max_workers = 16
+    rows.function("idle", project_id="c")
+    give(database, rows, "idle", 16)
+    planning.want_workers(planning.look())
+    assert states_of(database, table)["idle", workers.DRAINING] == 2  # one for f, one for g
+
+
+def test_and_then_one_of_who_has_the_most(database, rows, flood, planning, table, options):
+    options.max_workers = 16
+    give(database, rows, "f", 16)
+    rows.add(16, function_id="f", project_id="a", runner_id="me", worker="w-f-0")
+    planning.want_workers(planning.look())
+    assert states_of(database, table) == {("f", workers.READY): 15, ("f", workers.DRAINING): 1}
+
+
+def test_nobody_gives_twice_for_one(database, rows, flood, planning, table, options):
+    options.max_workers = 16
+    give(database, rows, "f", 16)
+    for _ in range(3):
+        planning.want_workers(planning.look())
+    assert states_of(database, table)["f", workers.DRAINING] == 1

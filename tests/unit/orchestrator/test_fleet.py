@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The fleet, with an orchestrator that only notes what it is asked for."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+import sqlalchemy as sa
+
+from qinling_exec.catalogue.packages import FileStore
+from qinling_exec.db import models
+from qinling_exec.db.engine import utcnow
+from qinling_exec.db.wakeup import Wakeup
+from qinling_exec.executions import targets
+from qinling_exec.orchestrator.base import WorkerAddress
+from qinling_exec.orchestrator.fleet import Fleet
+from qinling_exec.orchestrator.slots import Slots
+from qinling_exec.orchestrator.wire import Wire
+from qinling_exec.orchestrator.workers import Workers
+from tests.functional import processes
+
+
+class Noted:
+    """Gives workers out and notes which came back."""
+
+    def __init__(self) -> None:
+        self.released: list[str] = []
+
+    shared = False
+
+    def listen(self, on_lost):
+        pass
+
+    def ensure_pool(self, pool):
+        pass
+
+    def take(self, runtime_id, name, size):
+        return WorkerAddress(name, "unix:/nowhere", "secret")
+
+    def release(self, name):
+        self.released.append(name)
+
+    def capacity(self, runtime_id):
+        return None
+
+    def close(self):
+        pass
+
+
+@pytest.fixture
+def function(database):
+    """A function whose package is not in the store."""
+    runtime_id, function_id, package = models.new_id(), models.new_id(), "0" * 64
+    with database.writer() as connection:
+        connection.execute(sa.insert(models.Runtime.__table__), {
+            "id": runtime_id, "image": "i", "status": "available", "project_id": "mine",
+            "is_public": True, "trusted": True, "created_at": utcnow(),
+        })
+        connection.execute(sa.insert(models.Package.__table__), {
+            "sha256": package, "md5": "0" * 32, "size": 1,
+        })
+        connection.execute(sa.insert(models.Function.__table__), {
+            "id": function_id, "cpu": 100, "memory_size": 2**25, "timeout": 5,
+            "runtime_id": runtime_id, "code": "{}", "entry": "main.main", "project_id": "mine",
+            "created_at": utcnow(), "package": package,
+        })
+    return function_id
+
+
+def test_package_deleted_while_a_worker_starts(database, function, tmp_path, caplog):
+    """Once NotFound got through: a traceback in the log, and the worker stayed for a while."""
+    table, orchestrator = Workers(database, Wakeup(), 3), Noted()
+    with database.writer() as connection:
+        target = targets.load(connection, function, 0)
+        table.want(connection, function, 0, target.fingerprint, 1)
+    fleet = Fleet(database, orchestrator, table, Slots(), Wire(), FileStore(str(tmp_path)),
+                  lambda: "me", {}, lambda: 3600, 5)
+    (name,) = table.names(function, 0, 10)
+    with caplog.at_level(logging.WARNING):
+        fleet.tend()
+        processes.wait_for(lambda: table.names(function, 0, 10) == [], 20)
+        fleet.close()
+    assert orchestrator.released == [name]
+    assert [record.exc_info for record in caplog.records] == [None]
+    assert "package is not there" in caplog.text
