@@ -131,8 +131,12 @@ def own_users(pids: bool = False) -> None:
             file.write(text)
 
 
-def parents() -> dict[int, int]:
-    """Return the parent of every process that can be seen."""
+#: The kernel's own list of a process's children; reading it takes no longer the more others run.
+_LISTED = os.path.exists("/proc/thread-self/children")
+
+
+def _parents() -> dict[int, int]:
+    """Return the parent of every living process that can be seen."""
     found = {}
     for name in os.listdir("/proc"):
         if name.isdigit():
@@ -145,16 +149,28 @@ def parents() -> dict[int, int]:
     return found
 
 
-def descendants(root: int) -> list[int]:
-    """Return the living descendants of a process, nearest first."""
-    children: dict[int, list[int]] = {}
-    for pid, parent in parents().items():
-        children.setdefault(parent, []).append(pid)
-    found, todo = [], [root]
-    while todo:
-        todo = [child for pid in todo for child in children.get(pid, [])]
-        found += todo
+def _children(pids: list[int]) -> list[int]:
+    """Return the children of processes; with them, perhaps, some that are dead."""
+    if not _LISTED:
+        wanted = set(pids)
+        return [pid for pid, parent in _parents().items() if parent in wanted]
+    found: list[int] = []
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            for thread in os.listdir(f"/proc/{pid}/task"):
+                with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
+                    found += map(int, file.read().split())
     return found
+
+
+def descendants(root: int) -> list[int]:
+    """Return the descendants of a process, nearest first."""
+    found: dict[int, None] = {}
+    todo = [root]
+    while todo:
+        todo = [pid for pid in _children(todo) if pid not in found]
+        found.update(dict.fromkeys(todo))
+    return list(found)
 
 
 def kill(pid: int) -> None:
@@ -185,6 +201,27 @@ def kill_namespace() -> None:
             time.sleep(0.0002)
 
 
+def _kill_groups(pids: list[int], spared: set[int | None]) -> None:
+    """Kill processes, each with the whole of its process group unless that is spared.
+
+    One that forks and ends again and again is gone before anybody can kill it by its id. A
+    group is killed at once: the kernel lets nobody fork out of it meanwhile.
+    """
+    for pid in pids:
+        group = _group(pid)
+        if group is not None and group not in spared:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(group, signal.SIGKILL)
+        kill(pid)
+
+
+def _group(pid: int) -> int | None:
+    try:
+        return os.getpgid(pid)
+    except ProcessLookupError:
+        return None
+
+
 def kill_descendants() -> None:
     """Kill and reap everything below this process, whatever it does meanwhile.
 
@@ -196,19 +233,16 @@ def kill_descendants() -> None:
         except ChildProcessError:
             return
         if pid == 0:
-            for child in descendants(os.getpid()):
-                kill(child)
+            _kill_groups(descendants(os.getpid()), {os.getpgrp()})
             time.sleep(0.0005)
 
 
 def kill_strays(known: set[int]) -> None:
     """Kill children of this process that it does not know, with all that is below them."""
-    me = os.getpid()
-    for pid, parent in parents().items():
-        if parent == me and pid not in known:
-            for child in descendants(pid):
-                kill(child)
-            kill(pid)
+    spared = {os.getpgrp(), *map(_group, known)}
+    for pid in _children([os.getpid()]):
+        if pid not in known:
+            _kill_groups([pid, *descendants(pid)], spared)
 
 
 def receive(source: socket.socket, most: int) -> tuple[bytes, list[int]]:

@@ -7,10 +7,12 @@ import http.client
 import os
 import pathlib
 import signal
+import subprocess
 import textwrap
 import threading
 import time
 import uuid
+from collections.abc import Iterator
 
 import pytest
 
@@ -104,6 +106,44 @@ def test_processes_that_fork_for_ever_are_ended(either: Worker) -> None:
     assert either.run({"program": "result = 1"})["output"] == 1
     time.sleep(0.05)
     assert len(processes.descendants(either.process.pid)) < 12
+
+
+@pytest.fixture
+def crowd() -> Iterator[None]:
+    """So many processes on the machine that to look through them takes long."""
+    shell = subprocess.Popen(
+        ["sh", "-c", "for _ in $(seq 700); do sleep 120 & done; echo; wait"],
+        start_new_session=True, stdout=subprocess.PIPE)
+    assert shell.stdout is not None and shell.stdout.readline()
+    yield
+    os.killpg(shell.pid, signal.SIGKILL)
+    shell.communicate()
+
+
+@pytest.mark.usefixtures("crowd")
+@pytest.mark.parametrize("leaves", ["nothing", "its session"])
+def test_fork_for_ever_in_a_crowd_does_not_hold_up_other_runs(confined: Worker, leaves: str
+                                                              ) -> None:
+    """Found when a whole suite ran: the zygote chased the chain, and forked no keeper."""
+    step = "os.setsid()" if leaves == "its session" else "pass"
+    answer = confined.run({"program": textwrap.dedent(f"""
+        for _ in range(3):
+            if os.fork() == 0:
+                os.setsid()
+                while True:
+                    time.sleep(0.001)
+                    if os.fork():
+                        os._exit(0)
+                    {step}
+        time.sleep(60)
+        """)}, timeout=0.3)
+    assert answer["reason"] == "timeout"
+    others = [confined.background({"program": "time.sleep(0.3); result = 1"}, timeout=20)
+              for _ in range(3)]
+    for thread, other in others:
+        thread.join(15)
+        assert other.get("output") == 1
+    assert len(processes.descendants(confined.process.pid)) < 12
 
 
 def test_cancel_returns_when_the_tree_is_gone(either: Worker, mark: str) -> None:
