@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import inspect
 import uuid as uuid_module
 from datetime import datetime
 from typing import Any
@@ -176,6 +177,12 @@ class Flag(wtypes.UserType):
 
 class Body(wtypes.Base):
     """Base of request bodies."""
+
+    def __init_subclass__(cls) -> None:
+        # Else WSME parses the source of the module to learn it, a quarter of the start.
+        cls._wsme_attr_order = [
+            name for name, value in inspect.getmembers(cls, wtypes.iswsattr)
+            if not name.startswith("_") and not inspect.isroutine(value)]
 
     def given(self) -> dict[str, Any]:
         """Return the fields that the client sent."""
