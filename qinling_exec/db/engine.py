@@ -7,9 +7,9 @@ import contextlib
 import itertools
 import logging
 import random
-import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -18,6 +18,7 @@ from oslo_config import cfg
 
 from qinling_exec import exceptions
 from qinling_exec.db import connections, failures
+from qinling_exec.db.batches import Batches
 from qinling_exec.db.breaker import Breaker
 from qinling_exec.db.failures import Kind
 
@@ -58,12 +59,12 @@ class Database:
         options = conf.database
         self._breaker = Breaker(options.down_pause, options.statement_timeout + 1)
         self._attempts = options.transaction_attempts
-        self._write_lock: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
+        #: Opens a transaction that writes; errors leave it as they are.
+        self._writing: Callable[[], AbstractContextManager[sa.Connection]] = self._writing_alone
         reading: dict[str, Any] = {}
         if self.kind == "sqlite":
-            # SQLite has one writer at a time and lets the others sleep and poll; a lock of
-            # our own hands the turn over at once.
-            self._write_lock = threading.Lock()
+            # It has one writer at a time and lets the others sleep and poll.
+            self._writing = Batches(self._beginning).writing
         elif self.kind == "postgresql":
             # At READ COMMITTED each statement has a view of its own anyway; without BEGIN and
             # ROLLBACK that is two trips less. On MariaDB the switch itself would be a trip.
@@ -161,11 +162,9 @@ class Database:
         self._engine.dispose()
 
     @contextlib.contextmanager
-    def _writing(self) -> Iterator[sa.Connection]:
-        """Open a transaction that writes; errors leave it as they are."""
-        with self._write_lock, self._connected(self._engine) as connection:
-            with _immediate():  # not longer: who reads meanwhile, on another connection, may
-                transaction = connection.begin()
+    def _writing_alone(self) -> Iterator[sa.Connection]:
+        with self._connected(self._engine) as connection:
+            transaction = connection.begin()
             try:
                 yield connection
             except BaseException:
@@ -177,6 +176,14 @@ class Database:
                 if failures.kind(error) is Kind.LOST:
                     raise OutcomeUnknown from error
                 raise
+
+    @contextlib.contextmanager
+    def _beginning(self) -> Iterator[sa.Connection]:
+        """Open a transaction of SQLite that somebody else commits or rolls back."""
+        with self._connected(self._engine) as connection:
+            with _immediate():  # not longer: who reads meanwhile, on another connection, may
+                connection.begin()
+            yield connection
 
     @contextlib.contextmanager
     def _connected(self, engine: sa.Engine) -> Iterator[sa.Connection]:

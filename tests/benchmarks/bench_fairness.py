@@ -10,6 +10,7 @@ look at the queue costs with 100,000 executions waiting. It asserts nothing.
 from __future__ import annotations
 
 import argparse
+import os
 import pathlib
 import statistics
 import tempfile
@@ -87,7 +88,26 @@ def measure(what: str, first: Api, second: Api, flooding: Api, options: argparse
         sent.result()
     records.dispose()
     tell(f"{what}, {options.flood} of A beside", beside)
-    print(f"{'':<34}A's flood was worked off in {spent:.0f} s", flush=True)
+    print(f"{'':<34}A's flood was worked off in {spent:.0f} s, load"
+          f" {os.getloadavg()[0]:.0f}", flush=True)
+
+
+def measure_waits(kind: str, folder: pathlib.Path, options: argparse.Namespace) -> None:
+    """Measure one database's service: the embedded one, or processes of their own."""
+    if kind == "sqlite":
+        running = Running(folder / "data").wait_ready()
+        measure("SQLite, embedded", *(running.api(project=name) for name in "aba"), options,
+                f"sqlite:///{running.data_dir}/qinling_exec.sqlite", None)
+        running.stop()
+        return
+    place = folder / kind
+    place.mkdir()
+    with databases.start(kind, durable=True) as server, Deployment(
+            place, server.new_schema(), apis=2, engines=2) as deployment:
+        callers = [deployment.api(0, project="a"), deployment.api(1, project="b"),
+                   deployment.api(0, project="a")]
+        measure(f"{kind}, 2 API, 2 engines", *callers, options, deployment.url,
+                deployment.runtime)
 
 
 def waiting(api: Api, function: str) -> bool:
@@ -134,23 +154,16 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=0.5, help="that A's function takes")
     parser.add_argument("--rows", type=int, default=100_000, help="that wait")
     parser.add_argument("--only", choices=["waits", "looks"])
+    parser.add_argument("--databases", nargs="*", default=databases.KINDS)
     options = parser.parse_args()
     folder = pathlib.Path(tempfile.mkdtemp(prefix="qx"))
     if options.only != "looks":
         print(f"{'':<39}{'wait p50':>10}{'p95 ms':>8}{'end p50':>10}{'p95 ms':>8}")
-        running = Running(folder / "data").wait_ready()
-        measure("SQLite, embedded", *(running.api(project=name) for name in "aba"), options,
-                f"sqlite:///{running.data_dir}/qinling_exec.sqlite", None)
-        running.stop()
-        with databases.start("postgresql") as server, Deployment(
-                folder, server.new_schema(), apis=2, engines=2) as deployment:
-            callers = [deployment.api(0, project="a"), deployment.api(1, project="b"),
-                       deployment.api(0, project="a")]
-            measure("PostgreSQL, 2 API, 2 engines", *callers, options, deployment.url,
-                    deployment.runtime)
+        for kind in options.databases:
+            measure_waits(kind, folder, options)
     if options.only != "waits":
         print("database        rows versions groups ms waiting ms  claim ms")
-        for kind in databases.KINDS:
+        for kind in options.databases:
             with databases.start(kind) as server:
                 for versions in (1, 100):
                     look(kind, server, options.rows, versions)
