@@ -38,6 +38,7 @@ from qinling_exec.executions.retention import Periodic
 from qinling_exec.executions.waiters import Waiters
 from qinling_exec.executions.watch import Watch
 from qinling_exec.orchestrator.fleet import Fleet
+from qinling_exec.orchestrator.losses import Losses
 from qinling_exec.orchestrator.slots import Slots
 from qinling_exec.orchestrator.wire import Wire
 from qinling_exec.orchestrator.workers import Worker, Workers
@@ -98,8 +99,10 @@ class Service:
         self._fleet: Fleet | None = None
         self.followers = Followers(self.database, conf.api.max_followers, conf.api.follow_threads)
         self._flusher = Flusher(self.database, self.followers.stored)
+        self.workers = Workers(self.database, self.wakeup, conf.engine.function_concurrency)
         self._dispatch = Dispatch(self._wire, self._slots, self._flusher, conf.limits.log_size,
-                                  lambda name: self.runner.holds(name), self._give_up_worker)
+                                  lambda name: self.runner.holds(name), self._give_up_worker,
+                                  Losses(self.workers, self._driver.shared).why)
         self._watch = Watch(self.database, self._dispatch)
         self.wakeup.listen(CANCEL, self._watch.hear)
         self._outbox = Outbox()
@@ -108,7 +111,6 @@ class Service:
         self.runner = Runner(self.database, conf.engine.lease_seconds,
                              partial(self._dispatch.end_all, _LEASE_LOST))
         self.runner.on_renewed = lambda: self._holdings.check(self.runner.id)
-        self.workers = Workers(self.database, self.wakeup, conf.engine.function_concurrency)
         storage = Storage(self.database, self.store, Limits(**package_limits(conf)))
         self.runtimes = Runtimes(self.database, self.wakeup)
         self.functions = Functions(self.database, storage, self.workers, Holding(self._limits))
@@ -132,8 +134,7 @@ class Service:
         if self._fleet is not None:
             self._fleet.end_run(worker, execution_id)
             return
-        self.workers.remove(worker.name)
-        self.wakeup.ring()
+        self.workers.give_up(worker.name)
 
     def _keys(self) -> Keys:
         return Keys(self.database, self.conf.api.idempotency_seconds)

@@ -177,6 +177,8 @@ class Worker(Base):
     address: Mapped[str | None] = mapped_column(sa.String(255))
     secret: Mapped[str | None] = mapped_column(sa.String(128))
     room: Mapped[int] = mapped_column(sa.Integer)
+    #: Why it is none any more, for those whose runs it took along.
+    lost: Mapped[str | None] = mapped_column(sa.String(255))
     created_at: Mapped[datetime] = mapped_column(Time, default=utcnow)
 
     __table_args__ = (sa.Index(None, "function_id", "function_version"),)

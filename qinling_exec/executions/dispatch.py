@@ -38,7 +38,7 @@ _AT_ONCE = 16
 #: What a worker may say why a run failed; anything else is "other".
 _REASONS = frozenset({"exception", "timeout", "memory", "processes", "exit", "signal", "not-json",
                       "too-large", "cancelled", "error"})
-_LOST = ("The worker that ran the function was lost before it answered. The function may have"
+_LOST = ("The worker that ran the function was lost before it answered{}. The function may have"
          " done its work in part.")
 
 
@@ -78,17 +78,20 @@ class Dispatch:
         begun.
     :param on_hung: called with a worker that neither answers nor ends a run, and the run's
         execution.
+    :param why_lost: finds out why a worker that broke off is none any more; empty: nobody knows.
     """
 
     def __init__(self, wire: Wire, slots: Slots, flusher: Flusher, log_size: int,
                  may_start: Callable[[str], bool],
-                 on_hung: Callable[[Worker, str], object]) -> None:
+                 on_hung: Callable[[Worker, str], object],
+                 why_lost: Callable[[Worker], str] = lambda worker: "") -> None:
         self._wire = wire
         self._slots = slots
         self._flusher = flusher
         self._log_size = log_size
         self._may_start = may_start
         self._on_hung = on_hung
+        self._why_lost = why_lost
         self._lock = threading.Lock()
         self._going: dict[states.Fence, _Going] = {}
 
@@ -122,10 +125,12 @@ class Dispatch:
         except WorkerLost as error:
             LOG.warning("Worker %s was lost with execution %s: %s", worker.name,
                         run.fence.execution_id, error)
+            why = "" if going.ending else self._why_lost(worker)
             self._end_on(worker, run.fence)
             if going.asked:
                 return states.cancelled(), sink
-            return states.error(going.reason or _LOST, "worker-lost"), sink
+            return states.error(going.reason or _LOST.format(f": {why}" if why else ""),
+                                "worker-lost"), sink
         finally:
             self._flusher.remove(sink)
             with self._lock:

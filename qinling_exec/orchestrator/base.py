@@ -116,6 +116,9 @@ class Orchestrator(Protocol):
     def alive(self, name: str) -> bool:
         """Tell whether a taken worker's process or pod still exists."""
 
+    def loss(self, name: str) -> str:
+        """Return why a taken worker is none any more, in words for people that begin small."""
+
     def workers(self) -> dict[str, str] | None:
         """Return the addresses of all taken workers of the deployment, by name.
 

@@ -29,6 +29,7 @@ from qinling_exec.orchestrator.base import (
 from qinling_exec.orchestrator.pools import Pools
 from qinling_exec.orchestrator.reconcile import Reconciler
 from qinling_exec.orchestrator.slots import Slots
+from qinling_exec.orchestrator.teaching import Teacher
 from qinling_exec.orchestrator.wire import Wire, WorkerRefused, WorkerUnreachable
 from qinling_exec.orchestrator.workers import Worker, Workers
 
@@ -41,6 +42,8 @@ _TRIES = 3
 STARTS = 8
 #: Between the last moment that a worker could be chosen for a run and its end, in seconds.
 _GRACE_SECONDS = 1.0
+#: For which the row of a lost worker says why, to those that lost runs with it.
+_TOLD_SECONDS = 8.0
 #: Pools that are made at the same time; each may wait for what never comes.
 _POOLS = 4
 
@@ -63,11 +66,9 @@ class Fleet:
         self._table = table
         self._slots = slots
         self._wire = wire
-        self._store = store
+        self._teacher = Teacher(wire, store, limits, start_seconds)
         self._owner = owner
-        self._limits = limits
         self._idle_seconds = idle_seconds
-        self._start_seconds = start_seconds
         self._background = Background("fleet", STARTS, table.wakeup.ring)
         self._pool_background = Background("pools", _POOLS, table.wakeup.ring)
         self._taken: set[str] = set()
@@ -91,7 +92,9 @@ class Fleet:
             self._pool_background.once("reconcile", self._reconciler.reconcile)
         look = time.monotonic() - self._looked > _LOOK_SECONDS
         mine = self._table.of_engine(self._owner())
-        self._release_others({worker.name for worker in mine})
+        names = {worker.name for worker in mine}
+        self._lost &= names  # the rest is for other engines
+        self._release_others(names)
         for worker in mine:
             if worker.state == workers.STARTING:
                 self._background.once(worker.name, functools.partial(self._start, worker))
@@ -105,7 +108,11 @@ class Fleet:
 
     def end_run(self, worker: Worker, execution_id: str) -> None:
         """End a run that a dead process left on a worker; one that does not listen goes too."""
-        if not self._wire.cancel(worker, execution_id):
+        if self._wire.cancel(worker, execution_id):
+            return
+        if self._is_lost(worker):
+            self._died(worker)
+        else:
             self._gone(worker)
 
     def abandon(self, worker: Worker) -> None:
@@ -186,7 +193,7 @@ class Fleet:
             size = Size(target.cpu, target.memory_size, worker.room)
             address = self._orchestrator.take(target.runtime_id, worker.name, size)
             ready = replace(worker, address=address.address, secret=address.secret)
-            self._specialize(ready, target)
+            self._teacher.teach(ready, target)
             faultpoint.reach("pod-specialized")
         except OrchestratorUnavailable:
             raise  # it is wanted as before, and tried again
@@ -220,18 +227,6 @@ class Fleet:
         if target is not None:
             self._fit(worker.name, Size(target.cpu, target.memory_size, worker.room))
 
-    def _specialize(self, worker: Worker, target: targets.Target) -> None:
-        assert target.package is not None
-        spec = {
-            "function_id": target.function_id, "function_version": target.version,
-            "entry": target.entry, "sha256": target.package, "memory_size": target.memory_size,
-            "cpu": target.cpu, "room": worker.room, "limits": self._limits,
-        }
-        with self._store.open(target.package) as package:
-            size = package.seek(0, 2)
-            package.seek(0)
-            self._wire.specialize(worker, package, size, spec, self._start_seconds)
-
     def _failed(self, worker: Worker, reason: str) -> None:
         tries, _ = self._failures.get(worker.fingerprint, (0, ""))
         self._failures[worker.fingerprint] = (tries + 1, reason)
@@ -243,6 +238,11 @@ class Fleet:
         """End a worker that no run needs any more."""
         # Whoever read the table just before may be about to send a run.
         since = self._draining_since.setdefault(worker.name, time.monotonic())
+        if worker.lost is not None:
+            if time.monotonic() - since < _TOLD_SECONDS:
+                return UNCHANGED
+            self._gone(worker)
+            return None
         if self._slots.busy(worker.name) or time.monotonic() - since < _GRACE_SECONDS:
             return UNCHANGED
         if worker.address is not None:
@@ -264,7 +264,7 @@ class Fleet:
                 self._refit(worker)
             return UNCHANGED
         # A pod that is lost may still answer, or keep a ping waiting.
-        if self._orchestrator.shared and not self._orchestrator.alive(worker.name):
+        if self._is_lost(worker):
             return self._died(worker)
         try:
             state = self._wire.ping(worker)
@@ -276,9 +276,18 @@ class Fleet:
             self._table.set_state(connection, [worker.name], workers.DRAINING)
         return None
 
+    def _is_lost(self, worker: Worker) -> bool:
+        return self._orchestrator.shared and not self._orchestrator.alive(worker.name)
+
     def _died(self, worker: Worker) -> object:
-        LOG.warning("Worker %s has died.", worker.name)
-        self._gone(worker)
+        reason = self._orchestrator.loss(worker.name)
+        LOG.warning("Worker %s has died: %s", worker.name, reason or "nobody knows why.")
+        if not self._orchestrator.shared:
+            self._gone(worker)
+            return None
+        self._table.lose(worker.name, reason)
+        self._wire.forget(worker)
+        self._orchestrator.release(worker.name)
         return None
 
     def _gone(self, worker: Worker) -> None:

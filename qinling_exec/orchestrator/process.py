@@ -160,6 +160,10 @@ class ProcessOrchestrator:
             _, process = self._taken.get(name, ("", None))
         return process is not None and process.alive
 
+    def loss(self, name: str) -> str:
+        """Return nothing: who lost a run with a worker is this process."""
+        return ""
+
     def fit(self, name: str, size: Size) -> None:
         """Do nothing: the worker itself limits its runs."""
 

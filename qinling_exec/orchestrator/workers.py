@@ -38,6 +38,7 @@ class Worker:
     address: str | None
     room: int
     secret: str | None = None
+    lost: str | None = None
 
     def __repr__(self) -> str:
         return f"<Worker {self.name} {self.state}>"
@@ -189,6 +190,27 @@ class Workers:
                 .values(state=READY, address=address, secret=secret)
             )
             return bool(result.rowcount)
+
+    def lose(self, name: str, reason: str) -> None:
+        """Note why a worker is none any more; it takes no runs from now on."""
+        with self._database.writer() as connection:
+            connection.execute(sa.update(_table).where(_table.c.name == name)
+                               .where(_table.c.lost.is_(None))
+                               .values(state=DRAINING, lost=reason[:255]))
+
+    def loss(self, name: str) -> str | None:
+        """Return why a worker was lost: None when nobody has said so yet, else words or none."""
+        with self._database.reader() as connection:
+            row = connection.execute(
+                sa.select(_table.c.lost).where(_table.c.name == name)).first()
+        return "" if row is None else row.lost
+
+    def give_up(self, name: str) -> None:
+        """Forget a worker that does not answer; engines do the rest."""
+        with self._database.writer() as connection:
+            connection.execute(
+                sa.delete(_table).where(_table.c.name == name, _table.c.lost.is_(None)))
+        self.wakeup.ring()
 
     def remove(self, name: str) -> None:
         """Forget a worker that is gone."""

@@ -4,12 +4,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.functional.deployment import Deployment
 from tests.kubernetes import cluster as clusters
+from tests.reliability.conftest import WANTED
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what takes long, unless it is asked for."""
+    if WANTED == "all":
+        return
+    skipped = pytest.mark.skip(reason="NOT RUN, it takes long: tox -e reliability runs it")
+    for item in items:
+        if Path(__file__).parent in item.path.parents and item.get_closest_marker("long"):
+            item.add_marker(skipped)
 
 
 @pytest.fixture(scope="session")

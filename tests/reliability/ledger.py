@@ -40,13 +40,17 @@ class _Link:
 
 
 class Ledger:
-    """Listens on a port of its own and remembers everything in order."""
+    """Listens on a port of its own and remembers everything in order.
 
-    def __init__(self) -> None:
+    :param host: address of this machine at which functions find it.
+    """
+
+    def __init__(self, host: str = "127.0.0.1") -> None:
+        self.host = host
         self._lock = threading.Condition()
         self._entries: list[Entry] = []
         self._selector = selectors.DefaultSelector()
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+        self._listener = socket.create_server((host, 0), backlog=1024)
         self._listener.setblocking(False)
         self.port = int(self._listener.getsockname()[1])
         self._selector.register(self._listener, selectors.EVENT_READ)

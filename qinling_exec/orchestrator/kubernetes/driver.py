@@ -20,7 +20,7 @@ from qinling_exec.orchestrator.base import (
     Size,
     WorkerAddress,
 )
-from qinling_exec.orchestrator.kubernetes import pods
+from qinling_exec.orchestrator.kubernetes import pods, seen
 from qinling_exec.orchestrator.kubernetes.client import (
     JSON_PATCH,
     STRATEGIC_PATCH,
@@ -34,6 +34,8 @@ from qinling_exec.orchestrator.kubernetes.watch import Watch
 LOG = logging.getLogger(__name__)
 #: That the first list of pods may take, and the end of a pod, in seconds.
 _LIST_SECONDS, _END_SECONDS = 10.0, 15.0
+#: Losses that are remembered when their pods are gone.
+_LOSSES = 1000
 
 
 class KubernetesOrchestrator:
@@ -56,6 +58,7 @@ class KubernetesOrchestrator:
         self._chosen: set[str] = set()
         #: Which pod each worker is, as far as this engine knows; the watch forgets at the end.
         self._pods: dict[str, str] = {}
+        self._losses: dict[str, str] = {}
         self.watch.start()
 
     def ensure_pool(self, pool: PoolRequest) -> None:
@@ -110,6 +113,11 @@ class KubernetesOrchestrator:
         pod = self._pod(name)
         return not self.watch.current or (pod is not None and not pod.over)
 
+    def loss(self, name: str) -> str:
+        """Return why a worker's pod is none any more."""
+        with self._lock:
+            return self._losses.get(name, seen.DELETED)
+
     def workers(self) -> dict[str, str] | None:
         """Return all workers that there are."""
         if not self.watch.current:
@@ -142,7 +150,7 @@ class KubernetesOrchestrator:
             try:
                 found = self.client.request(
                     "PATCH", self.client.path("pods", pod.name),
-                    pods.taking(pod.version, pod.owned, name), kind=JSON_PATCH)
+                    pods.taking(pod, name), kind=JSON_PATCH)
             except ApiError as error:
                 if error.status not in (404, 409, 422):
                     raise
@@ -206,7 +214,7 @@ class KubernetesOrchestrator:
             return pod
         if pod is None:
             raise OrchestratorError("The pod was deleted before it was ready.")
-        reason = pod.waiting or pod.message or pod.reason or self._last_event(pod_name)
+        reason = pod.waiting or pod.loss or self._last_event(pod_name)
         raise OrchestratorError(f"A pod did not get ready. {reason}".strip())
 
     def _last_event(self, pod_name: str) -> str:
@@ -241,8 +249,11 @@ class KubernetesOrchestrator:
             return
         with self._lock:
             lost = [name for name, known in self._pods.items() if known == pod_name]
-        if pod is not None and pod.worker:
-            lost.append(pod.worker)
+            if pod is not None and pod.worker:
+                lost.append(pod.worker)
+                self._losses.setdefault(pod.worker, pod.loss)
+                while len(self._losses) > _LOSSES:
+                    del self._losses[next(iter(self._losses))]
         for name in set(lost):
             self._on_lost(name)
 

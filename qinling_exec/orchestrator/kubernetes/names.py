@@ -8,6 +8,8 @@ MANAGED, MANAGER = "app.kubernetes.io/managed-by", "qinling-exec"
 POOL = "qinling-exec/pool"
 #: Of taken pods: the runtime, and the worker that they are.
 RUNTIME, WORKER = "qinling-exec/runtime", "qinling-exec/worker"
+#: Of taken pods: how often their container had been started anew before.
+RESTARTS = "qinling-exec/restarts"
 #: Of all pods of a runtime: what they were made like; another one is outdated.
 TEMPLATE = "qinling-exec/template"
 SELECTOR = f"{MANAGED}={MANAGER}"

@@ -13,6 +13,7 @@ from oslo_config import cfg
 from qinling_exec.orchestrator.base import OrchestratorError, PoolRequest, Size
 from qinling_exec.orchestrator.kubernetes import names
 from qinling_exec.orchestrator.kubernetes.client import Object
+from qinling_exec.orchestrator.kubernetes.seen import Pod
 
 PORT = 9090
 CONTAINER = "worker"
@@ -123,17 +124,18 @@ def worker(pool: PoolRequest, spec: Object, name: str) -> Object:
             "spec": spec}
 
 
-def taking(version: str, owned: bool, name: str) -> list[Object]:
+def taking(pod: Pod, name: str) -> list[Object]:
     """Return the patch that makes a pool's pod a worker, if it is still what was seen.
 
     Without its owner it stays when the pool goes.
     """
     steps: list[Object] = [
-        {"op": "test", "path": "/metadata/resourceVersion", "value": version},
+        {"op": "test", "path": "/metadata/resourceVersion", "value": pod.version},
         {"op": "remove", "path": names.pointer(names.POOL)},
         {"op": "add", "path": names.pointer(names.WORKER), "value": name},
+        {"op": "add", "path": names.pointer(names.RESTARTS), "value": str(pod.restarts)},
     ]
-    return steps + ([{"op": "remove", "path": "/metadata/ownerReferences"}] if owned else [])
+    return steps + ([{"op": "remove", "path": "/metadata/ownerReferences"}] if pod.owned else [])
 
 
 def _container(shape: Shape, name: str, image: str) -> Object:

@@ -14,6 +14,16 @@ _HOPELESS = frozenset({
     "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "ImageInspectError",
     "CreateContainerConfigError", "CrashLoopBackOff",
 })
+#: Why a worker is none any more, where the cluster says nothing else.
+DELETED = "its pod was deleted"
+_ENDS = {
+    "Evicted": "its pod was evicted",
+    "EvictionByEvictionAPI": "its pod was evicted",
+    "PreemptionByScheduler": "its pod made way for another one",
+    "DeletionByTaintManager": "its node was lost",
+    "DeletionByPodGC": "its node was lost",
+    "NodeLost": "its node was lost",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +34,8 @@ class Pod:
     :param waiting: why it has not started, as far as the cluster says.
     :param hopeless: waiting longer would not help.
     :param reason: why the whole pod failed: ``Evicted``, ``DeadlineExceeded``, ``NodeLost``.
+    :param loss: why it is no worker any more, if it was one; a server that was started anew has
+        forgotten all.
     """
 
     name: str
@@ -42,11 +54,12 @@ class Pod:
     hopeless: bool
     reason: str
     message: str
+    loss: str
 
     @property
     def over(self) -> bool:
-        """True when a taken pod is no worker any more; a server that was restarted forgot all."""
-        return (self.leaving or self.restarts > 0 or self.phase in ("Failed", "Succeeded"))
+        """True when a taken pod is no worker any more."""
+        return bool(self.loss)
 
     @property
     def free(self) -> bool:
@@ -63,6 +76,12 @@ def read(found: Object) -> Pod:
     state = containers[0].get("state") or {}
     conditions = {item["type"]: item for item in status.get("conditions") or ()}
     waiting, hopeless = _waiting(state.get("waiting"), conditions)
+    restarts, reason = containers[0].get("restartCount", 0), _reason(status, conditions)
+    ended = state.get("terminated")
+    if restarts > int(labels.get(names.RESTARTS, 0)):
+        ended = ended or (containers[0].get("lastState") or {}).get("terminated") or {}
+    leaving = "deletionTimestamp" in metadata
+    over = leaving or ended is not None or status.get("phase") in ("Failed", "Succeeded")
     return Pod(
         name=metadata["name"], version=metadata["resourceVersion"],
         owned=bool(metadata.get("ownerReferences")),
@@ -71,10 +90,9 @@ def read(found: Object) -> Pod:
         address=status.get("podIP") or "",
         phase=status.get("phase", "Pending"),
         ready=conditions.get("Ready", {}).get("status") == "True",
-        leaving="deletionTimestamp" in metadata,
-        restarts=containers[0].get("restartCount", 0), waiting=waiting, hopeless=hopeless,
-        reason=status.get("reason") or _disruption(conditions),
+        leaving=leaving, restarts=restarts, waiting=waiting, hopeless=hopeless, reason=reason,
         message=status.get("message") or "",
+        loss=_loss(reason, status.get("message") or "", ended) if over else "",
     )
 
 
@@ -89,7 +107,21 @@ def _waiting(state: Object | None, conditions: dict[str, Any]) -> tuple[str, boo
     return "", False
 
 
-def _disruption(conditions: dict[str, Any]) -> str:
-    """Return why the cluster ended a pod, where its status does not say so itself."""
+def _reason(status: Object, conditions: dict[str, Any]) -> str:
+    """Return why the cluster ended a pod."""
+    if status.get("reason"):
+        return str(status["reason"])
     found = conditions.get("DisruptionTarget", {})
     return str(found.get("reason", "")) if found.get("status") == "True" else ""
+
+
+def _loss(reason: str, message: str, ended: Object | None) -> str:
+    """Return in words why a pod is no worker any more."""
+    if ended and ended.get("reason") == "OOMKilled":
+        return "its pod had no memory left (OOMKilled)"
+    if reason:
+        text = f"{_ENDS.get(reason, 'the cluster ended its pod')} ({reason})"
+        return f"{text}: {message}".rstrip(". \n") if message else text
+    if ended is not None:
+        return f"its server ended with exit code {ended.get('exitCode', 'unknown')}"
+    return DELETED

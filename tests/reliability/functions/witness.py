@@ -11,10 +11,16 @@ import socket
 import time
 
 
-def main(ledger, seconds=0.0, lines=0, then="return", padding=0, context=None, **_kwargs):
-    """Be seen by the ledger, print, wait, and end in the way that is asked for."""
+def main(ledger, seconds=0.0, lines=0, then="return", padding=0, host="127.0.0.1", later=None,
+         context=None, **_kwargs):
+    """Be seen by the ledger, print, wait, and end in the way that is asked for.
+
+    Attempts after the first wait for ``later`` seconds, if that is given.
+    """
     run = (context["execution_id"], context["attempt"])
-    link = socket.create_connection(("127.0.0.1", ledger), 10)
+    if run[1] > 1 and later is not None:
+        seconds = later
+    link = socket.create_connection((host, ledger), 10)
     _note(link, "start", run)
     for number in range(lines):
         print(f"{run[0]} {run[1]} {number} {'x' * padding}", flush=True)
@@ -74,6 +80,7 @@ ENDS = {
     "raise": _raise,
     "raise-first": _raise_first,
     "exit": lambda run: os._exit(0),
+    "memory": lambda run: bytearray(2 << 30),
     "hang": lambda run: time.sleep(3600),
     "linger": _linger,
     "print-and-die": _print_and_die,

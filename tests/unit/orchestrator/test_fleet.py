@@ -38,6 +38,9 @@ class Noted:
     def take(self, runtime_id, name, size):
         return WorkerAddress(name, "unix:/nowhere", "secret")
 
+    def loss(self, name):
+        return ""
+
     def release(self, name):
         self.released.append(name)
 

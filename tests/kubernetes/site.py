@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A deployment on the cluster as scenarios of faults use it: witnesses, ledger, pods, node."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import tempfile
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from tests.functional import processes
+from tests.functional.deployment import Deployment
+from tests.kubernetes.cluster import Cluster
+from tests.reliability import invariants
+from tests.reliability.conftest import FUNCTIONS
+from tests.reliability.history import Creation, History
+from tests.reliability.invariants import Promise
+from tests.reliability.ledger import Ledger
+
+WORKER, POOL = "qinling-exec/worker", "qinling-exec/pool"
+#: Until something happens that is sure to come, on a busy machine.
+PATIENCE = 120
+_FILL = 'echo $$ >"$1" && exec dd if=/dev/zero of="$2" bs=64k count=8k'
+
+
+class Site:
+    """What one test sees of a deployment: its own functions, client and ledger."""
+
+    def __init__(self, cluster: Cluster, namespace: str, deployment: Deployment) -> None:
+        self.cluster, self.namespace, self.deployment = cluster, namespace, deployment
+        self.api = deployment.api()
+        self.history = History([process.url for process in deployment.apis])
+        self.ledger = Ledger(cluster.host)
+        self._promises: dict[str, Promise] = {}
+        self._callers = ThreadPoolExecutor(8, "caller")
+
+    def function(self, attempts: int = 1, **fields: Any) -> str:
+        """Make a function that tells the ledger what it does."""
+        made = self.api.function((FUNCTIONS / "witness.py").read_text(), **{
+            "timeout": 300, "max_attempts": str(attempts), **fields})
+        self._promises[made] = Promise(max_attempts=attempts)
+        return made
+
+    def start(self, function: str, seconds: float = 0.0, **given: Any) -> Creation:
+        """Have a function run for so long."""
+        sync = given.pop("sync", False)
+        made = self.history.create(function, {
+            "ledger": self.ledger.port, "host": self.ledger.host, "seconds": seconds, **given},
+            sync=sync)
+        assert made.id is not None, made
+        return made
+
+    def begin(self, function: str, **given: Any) -> Future[Creation]:
+        """Have a function run; a synchronous caller waits for its end."""
+        return self._callers.submit(self.start, function, **given)
+
+    def started(self, *made: Creation, attempt: int = 1) -> None:
+        """Wait until executions run."""
+        assert processes.wait_for(lambda: all(
+            any(entry.attempt == attempt for entry in self.ledger.entries(one.id))
+            for one in made), PATIENCE), self.deployment.log()
+
+    def ended(self, made: Creation, seconds: float = PATIENCE) -> dict[str, Any]:
+        """Wait until an execution has ended; return its record, with the output in the clear."""
+        row = self.api.ended(str(made.id), seconds)
+        return {**row, "output": json.loads(row["result"])["output"]}
+
+    def pods(self, selector: str = WORKER) -> list[dict[str, Any]]:
+        """Return pods that are not about to go."""
+        found = self.cluster.get("-n", self.namespace, "pods", "-l", selector)["items"]
+        return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
+
+    def pod_of(self, function: str) -> dict[str, Any]:
+        """Return the one pod that a function has."""
+        workers = self.api.ok("GET", f"/v1/functions/{function}/workers")
+        names = {item["worker_name"] for item in workers["workers"]}
+        pod, = [pod for pod in self.pods() if pod["metadata"]["labels"][WORKER] in names]
+        return pod
+
+    def finish(self) -> None:
+        """Hold records against the ledger, delete the functions; no pod of theirs is left."""
+        try:
+            self.history.settle(PATIENCE)
+            self.ledger.wait_until_gone(PATIENCE)
+            invariants.check([self.history], self.ledger, self._promises)
+        finally:
+            for made in self.history.accepted:
+                self.api.ok("DELETE", f"/v1/executions/{made.id}", 204)
+            for function in self.api.ok("GET", "/v1/functions")["functions"]:
+                self.api.ok("DELETE", f"/v1/functions/{function['id']}", 204)
+            self._callers.shutdown()
+            self.history.close()
+            self.ledger.close()
+        assert processes.wait_for(lambda: not self.cluster.get(
+            "-n", self.namespace, "pods", "-l", WORKER)["items"], PATIENCE), self.deployment.log()
+
+
+def clear(cluster: Cluster, namespace: str, deployment: Deployment) -> None:
+    """Delete the runtimes of a deployment; nothing of the service's is left in the namespace."""
+    api = deployment.api()
+    for runtime in api.ok("GET", "/v1/runtimes")["runtimes"]:
+        api.ok("DELETE", f"/v1/runtimes/{runtime['id']}", 204)
+    assert processes.wait_for(lambda: not cluster.get(
+        "-n", namespace, "pods,deployments,replicasets")["items"], PATIENCE), deployment.log()
+
+
+def server_of(pod: dict[str, Any]) -> int:
+    """Return the process of a pod's server, where the node is this machine."""
+    uid = pod["metadata"]["uid"]
+    found = []
+    for entry in pathlib.Path("/proc").iterdir():
+        if entry.name.isdigit() and "qinling_exec.runtime" in processes.command(int(entry.name)):
+            try:
+                groups = (entry / "cgroup").read_text()
+            except OSError:
+                continue
+            if uid in groups or uid.replace("-", "_") in groups:
+                found.append(int(entry.name))
+    assert found, f"no process of pod {uid} is on this machine"
+    return next(pid for pid in found if processes.parent(pid) not in found)
+
+
+def kill_server(pod: dict[str, Any]) -> None:
+    """Kill a pod's server, as if it had crashed."""
+    os.kill(server_of(pod), signal.SIGKILL)
+
+
+def exhaust_memory(pod: dict[str, Any]) -> None:
+    """Use up the memory of a pod's container with pages that no process's end gives back."""
+    server = pathlib.Path(f"/proc/{server_of(pod)}")
+    groups = dict(line.split(":")[1:] for line in (server / "cgroup").read_text().splitlines())
+    if "memory" not in groups:
+        pytest.skip("THE NODE HAS CGROUPS OF ANOTHER VERSION: its memory is not used up here")
+    group = f"/sys/fs/cgroup/memory{groups['memory']}/cgroup.procs"
+    with tempfile.NamedTemporaryFile(dir="/dev/shm") as pages:
+        subprocess.run(["sh", "-c", _FILL,
+                        "sh", group, pages.name], check=False, capture_output=True, timeout=60)
+        assert processes.wait_for(lambda: not server.exists(), 20), "the server lives"
