@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,22 @@ def namespace(cluster: clusters.Cluster) -> Iterator[str]:
     name = cluster.make_namespace()
     yield name
     cluster.delete_namespace(name)
+
+
+@pytest.fixture
+def runtime_class(cluster: clusters.Cluster) -> Iterator[Callable[[str], str]]:
+    """Make RuntimeClasses with a handler; they belong to no namespace."""
+    made: list[str] = []
+
+    def make(handler: str) -> str:
+        made.append(f"qx-{secrets.token_hex(4)}")
+        cluster.apply({"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass",
+                       "metadata": {"name": made[-1]}, "handler": handler})
+        return made[-1]
+
+    yield make
+    for name in made:
+        cluster.kubectl("delete", "runtimeclass", name)
 
 
 @pytest.fixture(scope="module")

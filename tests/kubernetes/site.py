@@ -83,6 +83,15 @@ class Site:
         pod, = [pod for pod in self.pods() if pod["metadata"]["labels"][WORKER] in names]
         return pod
 
+    def lose(self, function: str) -> str:
+        """End the pod of a function at once; return its name."""
+        pod = self.pod_of(function)
+        server, name = server_of(pod), str(pod["metadata"]["name"])
+        self.cluster.kubectl("-n", self.namespace, "delete", "pod", name, "--force",
+                             "--grace-period=0")
+        assert processes.wait_for(lambda: not processes.command(server), PATIENCE)
+        return name
+
     def finish(self) -> None:
         """Hold records against the ledger, delete the functions; no pod of theirs is left."""
         try:

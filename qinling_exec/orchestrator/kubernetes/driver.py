@@ -20,7 +20,7 @@ from qinling_exec.orchestrator.base import (
     Size,
     WorkerAddress,
 )
-from qinling_exec.orchestrator.kubernetes import pods, seen
+from qinling_exec.orchestrator.kubernetes import events, pods, seen
 from qinling_exec.orchestrator.kubernetes.client import (
     JSON_PATCH,
     STRATEGIC_PATCH,
@@ -214,16 +214,8 @@ class KubernetesOrchestrator:
             return pod
         if pod is None:
             raise OrchestratorError("The pod was deleted before it was ready.")
-        reason = pod.waiting or pod.loss or self._last_event(pod_name)
+        reason = pod.waiting or pod.loss or events.last_warning(self.client, pod_name)
         raise OrchestratorError(f"A pod did not get ready. {reason}".strip())
-
-    def _last_event(self, pod_name: str) -> str:
-        """Return the last warning about a pod, as the cluster worded it."""
-        found = self.client.request(
-            "GET", self.client.path("events"),
-            fieldSelector=f"involvedObject.name={pod_name},type=Warning")
-        events = sorted(found["items"], key=lambda item: str(item.get("lastTimestamp") or ""))
-        return str(events[-1].get("message", "")) if events else ""
 
     def _delete(self, pod_name: str) -> None:
         try:

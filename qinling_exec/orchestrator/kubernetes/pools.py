@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 
 from qinling_exec.orchestrator.base import Capacity, OrchestratorError, PoolRequest, Size
-from qinling_exec.orchestrator.kubernetes import names, pods
+from qinling_exec.orchestrator.kubernetes import events, names, pods
 from qinling_exec.orchestrator.kubernetes.client import APPLY_PATCH, ApiError, Client, Object
 from qinling_exec.orchestrator.kubernetes.seen import Pod
 from qinling_exec.orchestrator.kubernetes.watch import Watch
@@ -104,7 +104,10 @@ class Pools:
                     return
                 raise OrchestratorError(next(pod.waiting for pod in there if pod.hopeless))
             reason = self._refusal(pool) or reason
-        reason = next((pod.waiting for pod in self._of(pool) if pod.waiting), reason)
+        there = self._of(pool)
+        reason = next((pod.waiting for pod in there if pod.waiting), reason)
+        if there and not reason:
+            reason = events.last_warning(self._client, there[0].name)
         raise OrchestratorError(
             f"No pod was ready within {self._seconds:.0f} seconds. {reason}".strip())
 

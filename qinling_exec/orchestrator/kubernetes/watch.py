@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from qinling_exec.orchestrator.base import OrchestratorError
+from qinling_exec.orchestrator.base import OrchestratorError, OrchestratorUnavailable
 from qinling_exec.orchestrator.kubernetes import names, seen
 from qinling_exec.orchestrator.kubernetes.client import ApiError, Client, Object
 from qinling_exec.orchestrator.kubernetes.seen import Pod
@@ -20,6 +20,8 @@ LOG = logging.getLogger(__name__)
 _PAGE = 500
 #: The cluster ends a watch after so many seconds; it is begun again where it ended.
 _WATCH_SECONDS = 300
+#: So many lists in a row may be older than what was seen before: then the cluster was set back.
+_STALE_LISTS = 5
 #: Between attempts, in seconds: the first, and the longest.
 _PAUSE, _LONGEST_PAUSE = 0.5, 10.0
 _Change = Callable[[str, Pod | None], None]
@@ -43,6 +45,8 @@ class Watch:
         self._changed = threading.Condition()  # with a lock that a condition may take again
         self._pods: dict[str, Pod] = {}
         self._version = ""
+        self._complete = False
+        self._stale = 0
         self._stop = threading.Event()
         self._current = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="pods", daemon=True)
@@ -97,21 +101,21 @@ class Watch:
         while not self._stop.is_set():
             began = time.monotonic()
             try:
-                if not self._version:
+                if not self._complete:
                     self._list()
                 self._follow()
             except Gone:
                 LOG.info("The watch of pods lost its thread and begins anew.")
-                self._version = ""
+                self._complete = False
                 continue
             except OrchestratorError as error:
                 self._current.clear()
                 if isinstance(error, ApiError):
-                    self._version = ""
+                    self._complete = False
                 LOG.warning("The pods can't be watched for now: %s", error)
             except Exception:
                 self._current.clear()
-                self._version = ""
+                self._complete = False
                 LOG.exception("The pods can't be watched for now.")
             else:
                 if time.monotonic() - began > _PAUSE:
@@ -132,13 +136,17 @@ class Watch:
             if not page["metadata"].get("continue"):
                 break
             params["continue"] = page["metadata"]["continue"]
+        version = page["metadata"]["resourceVersion"]
+        if _is_older(version, self._version) and self._stale < _STALE_LISTS:
+            self._stale += 1
+            raise OrchestratorUnavailable("The cluster's list of pods is out of date.")
         with self._changed:
             before = set(self._pods)
         for name in before - set(found):
             self._drop(name)
         for pod in found.values():
             self._put(pod)
-        self._version = page["metadata"]["resourceVersion"]
+        self._version, self._complete, self._stale = version, True, 0
 
     def _follow(self) -> None:
         """Take in what happens until the cluster ends the watch."""
