@@ -11,12 +11,17 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests import databases
-from tests.functional import processes
+from tests.functional import given, processes
+from tests.functional.given import (  # noqa: F401 - hooks
+    pytest_addoption,
+    pytest_collection_modifyitems,
+    pytest_report_collectionfinish,
+)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run what is marked with ``every_database`` or ``every_server`` once on each kind."""
-    if "database_kind" not in metafunc.fixturenames:
+    if "database_kind" not in metafunc.fixturenames or given.is_named(metafunc.config):
         return
     kinds = databases.chosen()
     if metafunc.definition.get_closest_marker("every_server"):

@@ -40,6 +40,7 @@ class Api:
     def __init__(self, url: str, project: str | None = None, roles: str | None = None,
                  token: str | None = None) -> None:
         self.url = url
+        self.project = project or "default"
         self.session = requests.Session()
         self.session.trust_env = False
         self.headers = {"Accept": "application/json"}

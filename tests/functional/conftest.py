@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from tests import databases
+from tests.functional import given
 from tests.functional.client import Api
 from tests.functional.deployment import Deployment
+from tests.functional.given import Target
 from tests.functional.ledger import Ledger
 from tests.functional.running import Running
 
@@ -40,9 +42,19 @@ def services(
 
 
 @pytest.fixture(scope="session")
-def service(services: Callable[[str], Running], database_kind: str) -> Running:
-    """Run one service for all tests that do not need one of their own."""
-    return services(database_kind)
+def target(request: pytest.FixtureRequest, database_kind: str) -> Target:
+    """Return what is called: a deployment that is given, or else the service that tests share."""
+    found = given.find(request.config)
+    if found is not None:
+        return found
+    return request.getfixturevalue("services")(database_kind)
+
+
+@pytest.fixture(scope="session")
+def service(target: Target) -> Running:
+    """Run one service for all tests that look at it from inside, but need none of their own."""
+    assert isinstance(target, Running)
+    return target
 
 
 @pytest.fixture
@@ -86,28 +98,28 @@ def deploy(tmp_path: Path, database_server: databases.Server) -> Iterator[
 
 
 @pytest.fixture(scope="session")
-def session_api(service: Running) -> Iterator[Api]:
+def session_api(target: Target) -> Iterator[Api]:
     """Call the shared service; for fixtures that live as long as it."""
-    caller = service.api()
+    caller = target.api()
     yield caller
     caller.close()
 
 
 @pytest.fixture
-def api(service: Running) -> Iterator[Api]:
+def api(target: Target) -> Iterator[Api]:
     """Call the shared service as the default project."""
-    caller = service.api()
+    caller = target.api()
     yield caller
     caller.close()
 
 
 @pytest.fixture
-def caller_of(service: Running) -> Iterator[Callable[..., Api]]:
+def caller_of(target: Target) -> Iterator[Callable[..., Api]]:
     """Call a service, the shared one by default, as another project or with other roles."""
     callers: list[Api] = []
 
     def make(running: Running | None = None, **options: str) -> Api:
-        callers.append((running or service).api(**options))
+        callers.append((running or target).api(**options))
         return callers[-1]
 
     yield make

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Any
 from urllib.parse import quote
 
@@ -20,7 +21,7 @@ def ids(session_api: Api) -> dict[str, str]:
     function = session_api.function()
     session_api.ok("POST", f"/v1/functions/{function}/versions", 201, json={})
     alias = session_api.ok("POST", "/v1/aliases", 201, json={
-        "name": "arguments", "function_id": function, "function_version": 1})
+        "name": str(uuid.uuid4()), "function_id": function, "function_version": 1})
     return {"function": function, "alias": alias["name"], "runtime": session_api.runtime(),
             "execution": session_api.run(function)["id"],
             "image": session_api.ok("POST", "/v1/functions", 201, json=_IMAGE)["id"]}

@@ -17,6 +17,7 @@ import pytest
 
 from tests.functional import processes
 from tests.functional.client import Api, output, result
+from tests.functional.given import Target
 from tests.functional.ledger import MODULE, Ledger
 from tests.functional.running import Running
 
@@ -185,7 +186,7 @@ def test_delete_of_one_that_waits(start_service: Callable[..., Running], ledger:
     api.close()
 
 
-def test_racing_with_the_end(service: Running, api: Api) -> None:
+def test_racing_with_the_end(target: Target, api: Api) -> None:
     """Whichever is first: one terminal state, which every reader sees from then on."""
     function = api.function("def main(**kwargs):\n    return 'done'\n")
     for _ in range(6):
@@ -194,7 +195,7 @@ def test_racing_with_the_end(service: Running, api: Api) -> None:
     lock = threading.Lock()
 
     def race(number: int) -> None:
-        mine = service.api()
+        mine = target.api()
         for turn in range(25):
             made = mine.run(function, sync=False)["id"]
             time.sleep((number + turn) % 7 * 0.002)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import random
 import time
+import uuid
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,7 +20,9 @@ COLUMNS = ["id", "function_id", "function_version", "function_alias", "descripti
            "attempts", "request_id"]
 ORDERED = {"gt": lambda a, b: a > b, "gte": lambda a, b: a >= b,
            "lt": lambda a, b: a < b, "lte": lambda a, b: a <= b}
-MARK = "listed-among-others"
+# A deployment that is there already may have others of the same name.
+MARK = f"listed-{uuid.uuid4()}"
+ALIAS = f"alias-{uuid.uuid4()}"
 
 
 @pytest.fixture(scope="module")
@@ -31,12 +34,12 @@ def rows(session_api: Api) -> list[dict[str, Any]]:
     one, two = api.function(code, name="one"), api.function(HELLO, name="two")
     api.ok("POST", f"/v1/functions/{one}/versions", 201, json={})
     api.ok("POST", "/v1/aliases", 201,
-           json={"name": "listed", "function_id": one, "function_version": 1})
+           json={"name": ALIAS, "function_id": one, "function_version": 1})
     made = [api.run(one, description=MARK), api.run(one, {"fail": True}, description=MARK)]
     time.sleep(1.1)  # times are shown in whole seconds
     made += [
         api.ok("POST", "/v1/executions", 201,
-               json={"function_alias": "listed", "description": MARK}),
+               json={"function_alias": ALIAS, "description": MARK}),
         api.run(two, description=MARK), api.run(two, description=MARK, sync=False),
     ]
     api.ended(made[-1]["id"])

@@ -48,7 +48,7 @@ def test_sync_run_has_ended_when_it_is_answered(api: Api, echo: str) -> None:
     assert made["status"] == "success"
     assert made["sync"] is True
     assert made["function_version"] == 0
-    assert made["project_id"] == "default"
+    assert made["project_id"] == api.project
     assert made["attempts"] == 1
     assert output(made) == {"args": [], "kwargs": {}}
     assert list(result(made)) == ["duration", "output"] or list(result(made)) == [

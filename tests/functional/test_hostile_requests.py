@@ -110,8 +110,8 @@ def test_chunked_body_over_the_limit(api: Api) -> None:
         for _ in range(20):
             yield b"x" * 1024 * 1024
 
-    with api.session.post(f"{api.url}/v1/executions", data=chunks(), headers=JSON,
-                          timeout=30) as reply:
+    with api.session.post(f"{api.url}/v1/executions", data=chunks(), timeout=30,
+                          headers={**api.headers, **JSON}) as reply:
         assert reply.status_code == 413
         assert reply.json()["faultstring"]
 
@@ -222,6 +222,7 @@ def test_nul_in_the_path(api: Api, path: str) -> None:
     assert "NUL" in api.refused("GET", path, 400, headers={"Accept": "*/*"})
 
 
+@pytest.mark.noauth
 def test_nul_in_the_project(api: Api) -> None:
     text = api.refused("GET", "/v1/runtimes", 400, headers={"X-Project-Id": "a\0b"})
     assert "X-Project-Id" in text

@@ -168,7 +168,7 @@ def test_context(api: Api) -> None:
 
 
 @pytest.fixture
-def namespaces() -> None:
+def namespaces(service: Running) -> None:
     """Skip a test where the machine lets nobody have namespaces of their own."""
     command = ["unshare", "--user", "--map-root-user", "--mount", "--ipc", "true"]
     if shutil.which("unshare") is None or subprocess.run(command, check=False).returncode:
