@@ -64,15 +64,22 @@ class _Keystone:
             conf.register_opts(options, group)
         conf.set_default("http_connect_timeout", _KEYSTONE_SECONDS, "keystone_authtoken")
         conf.set_default("cache", tokens.NAME, "keystone_authtoken")
-        # Nothing but audit events says at which endpoint the caller came in.
-        conf.set_default("include_service_catalog", bool(conf.audit.map_file),
+        own = conf.keystone_authtoken
+        # Audit events say at which endpoint the caller came in, and the rules of an application
+        # credential are for services that the catalogue has; nothing else reads it.
+        conf.set_default("include_service_catalog", bool(conf.audit.map_file or own.service_type),
                          "keystone_authtoken")
         self._application = application
         self._broken = keystone.ClientException
         # Without memcached the process remembers; with one, what it says counts for all.
-        self._cache = None if conf.keystone_authtoken.memcached_servers else tokens.Tokens()
+        self._cache = None if own.memcached_servers else tokens.Tokens()
         self._guarded = auth_token.AuthProtocol(application, {"oslo_config_config": conf})
-        if not (conf.keystone_authtoken.auth_type or conf.keystone_authtoken.auth_section):
+        if own.service_type and not own.include_service_catalog:
+            raise exceptions.InputError(
+                "[keystone_authtoken] service_type needs include_service_catalog: without the"
+                " catalogue the rules of application credentials can't be checked."
+            )
+        if not (own.auth_type or own.auth_section):
             raise exceptions.InputError(
                 "auth_strategy = keystone needs the service's own account: set auth_type,"
                 " auth_url, username, password, project_name and the domains in the group"

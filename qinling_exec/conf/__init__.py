@@ -71,19 +71,25 @@ def load(
     :param args: command line without the program's name.
     :param files: config files read before those named on the command line.
     :raises oslo_config.cfg.ConfigFilesNotFoundError: a named file is not there.
+    :raises oslo_config.cfg.ConfigFileParseError: a line can't be read.
     """
     conf = cfg.ConfigOpts()
     register_opts(conf)
     for opt in cli_opts:
         conf.register_cli_opt(opt)
     log.set_defaults(default_log_levels=log.get_default_log_levels() + _QUIET)
-    conf(
-        args=list(args),
-        project="qinling_exec",
-        prog=prog,
-        usage=usage,
-        version=version.VERSION,
-        default_config_files=list(files or []),
-        default_config_dirs=[],
-    )
-    return conf
+    try:
+        conf(
+            args=list(args),
+            project="qinling_exec",
+            prog=prog,
+            usage=usage,
+            version=version.VERSION,
+            default_config_files=list(files or []),
+            default_config_dirs=[],
+        )
+        return conf
+    except cfg.ConfigFileParseError as error:
+        # The line itself may have a password in it: its number and what is wrong are enough.
+        told = cfg.ConfigFileParseError(error.config_file, str(error.msg).partition(": '")[0])
+    raise told  # not where the first one is handled, and would be shown as well

@@ -26,7 +26,8 @@ def unknown(conf: cfg.ConfigOpts) -> list[str]:
             if group in _FOREIGN:
                 continue
             known = _known(conf, group)
-            found += [f"[{group}] {name}" for name in options if name not in known]
+            # The first word: who forgot the = may have written a secret behind it.
+            found += [f"[{group}] {name.split()[0]}" for name in options if name not in known]
     return list(dict.fromkeys(found))
 
 

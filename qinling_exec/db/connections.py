@@ -65,6 +65,7 @@ def _build(conf: cfg.ConfigOpts, patient: bool) -> sa.Engine:
         url.render_as_string(hide_password=False), sqlite_fk=True, max_retries=0,
         thread_checkin=False, **options,
     )
+    engine.hide_parameters = True  # errors go to the log; inputs and secrets must not
     limits = _Limits(conf.database.connect_timeout,
                      0 if patient else conf.database.statement_timeout)
     {"sqlite": _set_up_sqlite, "postgresql": _set_up_postgresql}.get(kind, _set_up_mysql)(

@@ -67,18 +67,23 @@ class Guest(Api):
         if given.session is not None:
             self.project = str(given.session.get_project_id())
             self.session.verify = given.session.verify
+            self._renew()
 
     def request(self, method: str, path: str, headers: dict[str, str | None] | None = None,
                 timeout: float = 60, **options: Any) -> requests.Response:
         """Send a request, and remember what it made."""
-        if self._given.session is not None:  # a new one before the old one expires
-            self.headers["X-Auth-Token"] = str(self._given.session.get_token())
+        self._renew()
         reply = super().request(method, path, headers, timeout, **options)
         kind = path.partition("?")[0]
         if method == "POST" and kind in _KINDS and reply.status_code == 201:
             made = reply.json()
             self._made.append(f"{kind}/{made['name' if kind == _KINDS[0] else 'id']}")
         return reply
+
+    def _renew(self) -> None:
+        """Take the session's token; it gets a new one before the old one expires."""
+        if self._given.session is not None:
+            self.headers["X-Auth-Token"] = str(self._given.session.get_token())
 
     def runtime(self, name: str = "python3") -> str:
         """Return the id of a runtime; the given one takes the place of ``python3``."""

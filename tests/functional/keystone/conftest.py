@@ -32,7 +32,8 @@ def keystone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keystone]:
 def deployed(keystone: Keystone, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
     """Run the service behind Keystone, with a runtime."""
     running = Deployed(tmp_path_factory.mktemp("deployed") / "service",
-                       keystone.settings("qinling", "service")).wait_ready()
+                       keystone.settings("qinling", "service")
+                       + "service_type = function-engine\n").wait_ready()
     keystone.service("qinling", "function-engine", running.url)
     admin = running.api(token=keystone.token("mine-admin", "mine"))
     admin.new_runtime()

@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import subprocess
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -197,24 +198,25 @@ class Keystone:
         named = {"name": user, "domain": domain, "password": _PASSWORD}
         if project is not None:
             scope = {"project": {"name": project, "domain": domain}}
-        body = {"identity": {"methods": ["password"], "password": {"user": named}},
-                "scope": scope or "unscoped"}
+        return self._authenticated({"methods": ["password"], "password": {"user": named}},
+                                   scope=scope or "unscoped")
+
+    def _authenticated(self, identity: dict[str, Any], **more: Any) -> str:
+        body = {"identity": identity, **more}
         reply = self._session.post(f"{self.url}/auth/tokens", json={"auth": body}, timeout=30)
         assert reply.status_code == 201, reply.text
         return reply.headers["X-Subject-Token"]
 
-    def short_lived_token(self, user: str, project: str) -> str:
-        """Return a token that has expired a moment ago."""
-        other = Keystone(self._folder / "short", original=self, expiration=1)
-        try:
-            token = other.token(user, project)
-            assert processes.wait_for(lambda: self._session.head(
-                f"{self.url}/auth/tokens", timeout=30,
-                headers={"X-Auth-Token": self._admin, "X-Subject-Token": token},
-            ).status_code == 404, 10)
-        finally:
-            other.close()
-        return token
+    def application_credential(self, user: str, project: str,
+                               rules: list[dict[str, str]]) -> str:
+        """Return a token of an application credential that may do so much of what a user may."""
+        own = {"X-Auth-Token": self.token(user, project)}
+        path = f"/users/{self._found('user', user)}/application_credentials"
+        made = self.ask("POST", path, {"application_credential": {
+            "name": str(uuid.uuid4()), "access_rules": rules}}, own)["application_credential"]
+        return self._authenticated({
+            "methods": ["application_credential"],
+            "application_credential": {"id": made["id"], "secret": made["secret"]}})
 
     def revoke(self, token: str) -> None:
         """Make a token worthless."""

@@ -14,7 +14,7 @@ from cheroot import wsgi
 from oslo_log import log
 
 from qinling_exec import conf as configuration
-from qinling_exec import reports
+from qinling_exec import reports, tracing
 from qinling_exec.api import app
 from qinling_exec.db import migration
 from qinling_exec.service import Service
@@ -27,6 +27,7 @@ def main() -> None:
     conf = configuration.load(sys.argv[1:])
     log.setup(conf, "qinling_exec")
     reports.install(conf)
+    tracing.install(conf, "api")
     service = Service(conf)
     server = wsgi.Server((conf.api.host, conf.api.port), app.build(service), numthreads=8)
     server.prepare()
@@ -42,6 +43,7 @@ def main() -> None:
     answering.join()
     engine.stop()
     service.stop()
+    tracing.uninstall()
 
 
 if __name__ == "__main__":

@@ -85,16 +85,6 @@ def test_service_token(keystone: Keystone, deployed: Deployed, holder: Holder) -
     caller.refused("GET", "/v1/executions", 401)
 
 
-def test_a_service_token_prolongs_the_users(keystone: Keystone, deployed: Deployed) -> None:
-    """A long work of one service for a user may outlive the user's token."""
-    token = keystone.short_lived_token("mine-reader", "mine")
-    caller = deployed.api(token=token)
-    caller.refused("GET", "/v1/executions", 401)
-    caller.headers["X-Service-Token"] = keystone.token("qinling", "service")
-    caller.ok("GET", "/v1/executions")
-    caller.close()
-
-
 class TestKeystoneIsAway:
     """503 and never open; who was let in before goes on while the cache lasts."""
 

@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Options that nobody reads are reported; those that contradict stop the start."""
 
+import traceback
+
 import pytest
+from oslo_config import cfg
 
 from qinling_exec import conf as configuration
 from qinling_exec import exceptions
@@ -53,3 +56,16 @@ def test_names_that_libraries_have_or_had(load):
 def test_contradictions(load, text, said):
     with pytest.raises(exceptions.InputError, match=said):
         consistency.check(load(text))
+
+
+@pytest.mark.parametrize("line", ["password of-nobody", "[of-nobody"])
+def test_a_line_that_can_not_be_read_is_named_by_its_number(load, line):
+    """It was shown, and may have been a password."""
+    with pytest.raises(cfg.ConfigFileParseError, match=r"service\.conf:2, ") as told:
+        load(f"[database]\n{line}")
+    assert "of-nobody" not in "".join(traceback.format_exception(told.value))
+
+
+def test_of_an_option_without_an_equals_sign_the_first_word_is_reported(load):
+    conf = load("[database]\nconnection postgresql://u:of=nobody@h/d\n")
+    assert consistency.unknown(conf) == ["[database] connection"]
