@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import time
 from functools import partial
 from typing import Any
 
@@ -47,8 +46,6 @@ from qinling_exec.quota import limits as project_limits
 from qinling_exec.quota.holding import Holding
 from qinling_exec.runtime.package import Limits
 
-#: How long an engine may take to end a worker that hangs, and between looks, in seconds.
-_GIVE_UP_SECONDS, _GIVE_UP_LOOK = 40.0, 0.1
 _LEASE_LOST = (
     "The process that ran the execution could not reach the database in time and ended the run."
     " The function may have done its work in part."
@@ -100,8 +97,7 @@ class Service:
         self._slots = Slots()
         self._wire = Wire()
         self._fleet: Fleet | None = None
-        self.followers = Followers(self.database, conf.api.max_followers, conf.api.follow_threads,
-                                   conf.api.follow_stall_seconds)
+        self.followers = Followers(self.database, conf.api.max_followers, conf.api.follow_threads)
         self._flusher = Flusher(self.database, self.followers.stored)
         self.workers = Workers(self.database, self.wakeup, conf.engine.function_concurrency)
         self._dispatch = Dispatch(self._wire, self._slots, self._flusher, conf.limits.log_size,
@@ -134,27 +130,11 @@ class Service:
         return Acceptance(self.database, keys, quotas, runs_images=self._driver.runs_images)
 
     def _give_up_worker(self, worker: Worker, execution_id: str) -> None:
-        """End a worker that hangs; what has no rights for that has an engine do it.
-
-        :raises TimeoutError: no engine has done so.
-        """
+        """End a worker that hangs; what has no rights for that leaves it to the engines."""
         if self._fleet is not None:
             self._fleet.end_run(worker, execution_id)
             return
-<<<<<<< HEAD
         self.workers.give_up(worker.name)
-=======
-        if self._wire.is_gone(worker):
-            self.workers.remove(worker.name)
-            self.wakeup.ring()
-            return
-        self.workers.give_up(worker.name, self._driver.shared)
-        until = time.monotonic() + _GIVE_UP_SECONDS
-        while self.workers.has(worker.name):
-            if time.monotonic() > until:
-                raise TimeoutError("no engine has ended it")
-            time.sleep(_GIVE_UP_LOOK)
->>>>>>> 868073d (Ends that hold: orphans, hung workers, results too large, stalled followers, waiters at SIGTERM)
 
     def _keys(self) -> Keys:
         return Keys(self.database, self.conf.api.idempotency_seconds)

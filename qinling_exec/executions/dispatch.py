@@ -40,7 +40,6 @@ _REASONS = frozenset({"exception", "timeout", "memory", "processes", "exit", "si
                       "too-large", "cancelled", "error"})
 _LOST = ("The worker that ran the function was lost before it answered{}. The function may have"
          " done its work in part.")
-_UNSURE = " It may go on: nobody could make sure that it has ended, so it is not attempted again."
 
 
 class NotStarted(Exception):
@@ -78,12 +77,8 @@ class Dispatch:
     :param may_start: tells whether a runner's lease holds: what others may have taken over is not
         begun.
     :param on_hung: called with a worker that neither answers nor ends a run, and the run's
-<<<<<<< HEAD
         execution.
     :param why_lost: finds out why a worker that broke off is none any more; empty: nobody knows.
-=======
-        execution; returns when both have ended, and raises what keeps it from that.
->>>>>>> 868073d (Ends that hold: orphans, hung workers, results too large, stalled followers, waiters at SIGTERM)
     """
 
     def __init__(self, wire: Wire, slots: Slots, flusher: Flusher, log_size: int,
@@ -130,21 +125,12 @@ class Dispatch:
         except WorkerLost as error:
             LOG.warning("Worker %s was lost with execution %s: %s", worker.name,
                         run.fence.execution_id, error)
-<<<<<<< HEAD
             why = "" if going.ending else self._why_lost(worker)
             self._end_on(worker, run.fence)
             if going.asked:
                 return states.cancelled(), sink
             return states.error(going.reason or _LOST.format(f": {why}" if why else ""),
                                 "worker-lost"), sink
-=======
-            certain = self._end_on(worker, run.fence)
-            if going.asked:
-                return states.cancelled(), sink
-            reason = going.reason or _LOST
-            return states.error(reason if certain else reason + _UNSURE, "worker-lost",
-                                final=not certain), sink
->>>>>>> 868073d (Ends that hold: orphans, hung workers, results too large, stalled followers, waiters at SIGTERM)
         finally:
             self._flusher.remove(sink)
             with self._lock:
@@ -153,21 +139,17 @@ class Dispatch:
                 self._slots.suspect(worker)
             self._slots.give_back(worker, full)
 
-    def _end_on(self, worker: Worker, fence: states.Fence) -> bool:
+    def _end_on(self, worker: Worker, fence: states.Fence) -> None:
         """See that a run has ended, with its worker if that does not answer.
 
         Then it may be begun again elsewhere, and whoever cancelled it need not wait for a timeout.
-
-        :returns: False when it may go on.
         """
         if self._wire.cancel(worker, fence.execution_id):
-            return True
+            return
         try:
             self._on_hung(worker, fence.execution_id)
         except Exception as error:
             LOG.warning("Worker %s could not be given up: %s", worker.name, error)
-            return False
-        return True
 
     def has(self, execution_id: str) -> bool:
         """Tell whether an execution runs here."""

@@ -98,8 +98,6 @@ class Fleet:
         for worker in mine:
             if worker.state == workers.STARTING:
                 self._background.once(worker.name, functools.partial(self._start, worker))
-            elif worker.state == workers.ENDING:
-                self._background.once(worker.name, functools.partial(self._end, worker))
             elif worker.state == workers.DRAINING:
                 self._background.once(worker.name, functools.partial(self._retire, worker))
             elif self._slots.suspected(worker.name) or look or worker.name in self._lost:
@@ -257,10 +255,6 @@ class Fleet:
         LOG.info("Worker %s of function %s (version %s) has ended.", worker.name,
                  worker.function_id, worker.function_version)
         return None
-
-    def _end(self, worker: Worker) -> None:
-        LOG.warning("Worker %s is ended: it neither answers nor ends a run.", worker.name)
-        self._gone(worker)
 
     def _check(self, worker: Worker) -> object:
         """Drop a dead worker, let an idle one go."""

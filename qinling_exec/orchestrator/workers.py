@@ -13,11 +13,8 @@ from qinling_exec.db import models
 from qinling_exec.db.engine import Database, utcnow
 from qinling_exec.db.wakeup import Wakeup
 
-#: Wanted and not there yet; takes runs; takes no new ones and goes when it has none; is ended with
-#: all that it runs.
-STARTING, READY, DRAINING, ENDING = "starting", "ready", "draining", "ending"
-#: Of those that are going.
-LEAVING = (DRAINING, ENDING)
+#: Wanted and not there yet; takes runs; takes no new ones and goes when it has none.
+STARTING, READY, DRAINING = "starting", "ready", "draining"
 
 _table = models.Worker.__table__
 _runtimes = models.Runtime.__table__
@@ -75,7 +72,7 @@ class Workers:
         query = (
             sa.select(_table.c.name)
             .where(_table.c.function_id == function_id, _table.c.function_version == version,
-                   _table.c.state.not_in(LEAVING))
+                   _table.c.state != DRAINING)
             .order_by(_table.c.created_at, _table.c.name).limit(limit)
         )
         with self._database.reader() as connection:
@@ -86,8 +83,7 @@ class Workers:
         which = [_table.c.function_id == function_id]
         if version is not None:
             which.append(_table.c.function_version == version)
-        connection.execute(sa.update(_table).where(*which, _table.c.state != ENDING)
-                           .values(state=DRAINING))
+        connection.execute(sa.update(_table).where(*which).values(state=DRAINING))
 
     def want(self, connection: sa.Connection, function_id: str, version: int, fingerprint: str,
              count: int, runner_id: str | None = None) -> None:
@@ -120,7 +116,7 @@ class Workers:
                                .with_for_update())
             has = connection.execute(sa.select(sa.func.count()).where(
                 _table.c.function_id == function_id, _table.c.function_version == version,
-                _table.c.fingerprint == fingerprint, _table.c.state.not_in(LEAVING),
+                _table.c.fingerprint == fingerprint, _table.c.state != DRAINING,
             )).scalar_one()
             everyone = connection.execute(
                 sa.select(sa.func.count()).select_from(_table)
@@ -140,7 +136,7 @@ class Workers:
         query = (
             sa.select(_table.c.name)
             .where(_table.c.function_id == function_id, _table.c.function_version == version,
-                   _table.c.state.not_in(LEAVING))
+                   _table.c.state != DRAINING)
             .order_by(_table.c.created_at.desc(), _table.c.name)
         )
         names = list(connection.execute(query).scalars())
@@ -150,8 +146,7 @@ class Workers:
         """Put workers into a state."""
         if names:
             connection.execute(
-                sa.update(_table).where(_table.c.name.in_(names), _table.c.state != ENDING)
-                .values(state=state)
+                sa.update(_table).where(_table.c.name.in_(names)).values(state=state)
             )
 
     def of_engine(self, runner_id: str) -> list[Worker]:
@@ -166,8 +161,7 @@ class Workers:
         """Let all workers of an engine go once their runs end."""
         with self._database.writer() as connection:
             connection.execute(
-                sa.update(_table).where(_table.c.runner_id == runner_id,
-                                        _table.c.state != ENDING).values(state=DRAINING)
+                sa.update(_table).where(_table.c.runner_id == runner_id).values(state=DRAINING)
             )
 
     def leave(self, runner_id: str, name: str | None = None) -> None:
@@ -197,7 +191,6 @@ class Workers:
             )
             return bool(result.rowcount)
 
-<<<<<<< HEAD
     def lose(self, name: str, reason: str) -> None:
         """Note why a worker is none any more; it takes no runs from now on."""
         with self._database.writer() as connection:
@@ -219,26 +212,6 @@ class Workers:
                 sa.delete(_table).where(_table.c.name == name, _table.c.lost.is_(None)))
         self.wakeup.ring()
 
-=======
-    def give_up(self, name: str, by_any: bool) -> None:
-        """Have an engine end a worker that hangs; it is gone when its row is.
-
-        :param by_any: any engine can do so, not only the one that started it.
-        """
-        values: dict[str, Any] = {"state": ENDING}
-        if by_any:
-            values["runner_id"] = None
-        with self._database.writer() as connection:
-            connection.execute(sa.update(_table).where(_table.c.name == name).values(**values))
-        self.wakeup.ring()
-
-    def has(self, name: str) -> bool:
-        """Tell whether a worker is in the table."""
-        with self._database.reader() as connection:
-            query = sa.select(_table.c.name).where(_table.c.name == name)
-            return connection.execute(query).first() is not None
-
->>>>>>> 868073d (Ends that hold: orphans, hung workers, results too large, stalled followers, waiters at SIGTERM)
     def remove(self, name: str) -> None:
         """Forget a worker that is gone."""
         with self._database.writer() as connection:

@@ -63,7 +63,7 @@ def test_what_waits_too_long_ends_and_options_are_read_again(deploy: Deploy,
     def waits_in_vain() -> None:
         waiting = api.run(function, {"port": ledger.port, "word": "never"}, sync=False)["id"]
         ended = api.ended(waiting)
-        assert (ended["status"], ended["attempts"]) == ("error", 0)
+        assert (ended["status"], ended["attempts"]) == ("error", 1)
         assert "could not be started within 1 seconds" in output(ended)
 
     first = begin(api, function, ledger, "first")
