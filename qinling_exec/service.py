@@ -27,6 +27,7 @@ from qinling_exec.executions.flusher import Flusher
 from qinling_exec.executions.followers import Followers
 from qinling_exec.executions.holdings import Holdings
 from qinling_exec.executions.idempotency import Keys
+from qinling_exec.executions.images import Images
 from qinling_exec.executions.leases import Runner
 from qinling_exec.executions.lists import Lists
 from qinling_exec.executions.outbox import Outbox
@@ -37,6 +38,7 @@ from qinling_exec.executions.reaper import Reaper
 from qinling_exec.executions.retention import Periodic
 from qinling_exec.executions.waiters import Waiters
 from qinling_exec.executions.watch import Watch
+from qinling_exec.orchestrator import base
 from qinling_exec.orchestrator.fleet import Fleet
 from qinling_exec.orchestrator.losses import Losses
 from qinling_exec.orchestrator.slots import Slots
@@ -161,15 +163,24 @@ class Service:
         """Return an engine that shares this process with the API."""
         options = self.conf.engine
         lease = options.lease_seconds
+        driver = self._driver(self.conf)
         self._fleet = fleet = Fleet(
-            self.database, self._driver(self.conf), self.workers, self._slots, self._wire,
+            self.database, driver, self.workers, self._slots, self._wire,
             self.store, lambda: self.runner.id, run_limits(self.conf),
             lambda: options.function_service_expiration, options.start_timeout,
         )
-        reaper = Reaper(self.database, self.runner, self._ending, self._holdings, fleet, lease,
-                        min(1.0, lease / 5))
+        images = self._build_images(driver.images) if driver.images is not None else None
+        reaper = Reaper(self.database, self.runner, self._ending, self._holdings, fleet, images,
+                        lease, min(1.0, lease / 5))
         planning = Planning(self.database, self.workers, self._slots, self.runner, options,
                             self._limits)
         return Engine(self.database, self.wakeup, self.runner, reaper, fleet, self._slots,
-                      planning, self._ending, self._holdings, self._dispatch, self._retention(),
-                      options)
+                      planning, self._ending, self._holdings, self._dispatch, images,
+                      self._retention(), options)
+
+    def _build_images(self, driver: base.Images) -> Images:
+        images = Images(self.database, driver, self.runner, self._ending, self._holdings,
+                        self._flusher, self.conf.limits.log_size, self.conf.engine.max_image_runs,
+                        self.wakeup.wake)
+        self._watch.parts.append(images)
+        return images

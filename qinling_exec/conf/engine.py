@@ -49,6 +49,11 @@ OPTS = [
              " projects below their share.",
     ),
     cfg.IntOpt(
+        "max_image_runs", default=32, min=1, max=1000,
+        help="Executions of functions made of an image that one engine begins to run at the same"
+             " time, each in a pod of its own. The last eighth is for projects below their share.",
+    ),
+    cfg.IntOpt(
         "start_timeout", default=60, min=1,
         help="Seconds that a worker may take to start and to load a function.",
     ),

@@ -63,6 +63,12 @@ OPTS = [
              " Without it such runtimes are refused.",
     ),
     cfg.IntOpt(
+        "image_user", default=65532, min=0,
+        help="Id of the user that functions made of an image run as, whatever their image says: no"
+             " pod may run as root. 0 leaves it to the image, which has to name another user than"
+             " root by number.",
+    ),
+    cfg.IntOpt(
         "request_timeout", default=10, min=1,
         help="Seconds that the cluster may take for an answer.",
     ),

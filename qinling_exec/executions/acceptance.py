@@ -14,7 +14,7 @@ from qinling_exec.catalogue import aliases
 from qinling_exec.context import RequestContext
 from qinling_exec.db import models
 from qinling_exec.db.engine import Database, utcnow
-from qinling_exec.executions import records, states, targets
+from qinling_exec.executions import arguments, records, states, targets
 from qinling_exec.executions.idempotency import Key, Keys, Taken
 from qinling_exec.executions.quotas import Quotas
 from qinling_exec.executions.records import Execution
@@ -154,6 +154,8 @@ class Acceptance:
                 f"Function {function_id} is made of a container image. That needs the Kubernetes"
                 " orchestrator; this service runs functions as local processes."
             )
+        if target.package is None:
+            arguments.of_image(request.input)  # refused now, not when it is its turn
         return target
 
 

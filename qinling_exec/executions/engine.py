@@ -19,6 +19,7 @@ from qinling_exec.executions.attempts import Repeat
 from qinling_exec.executions.dispatch import Dispatch
 from qinling_exec.executions.ending import Ending
 from qinling_exec.executions.holdings import Holdings
+from qinling_exec.executions.images import Images
 from qinling_exec.executions.leases import Runner
 from qinling_exec.executions.planning import Planning, View
 from qinling_exec.executions.queue import Claimed, Group, Queue
@@ -31,6 +32,8 @@ from qinling_exec.orchestrator.workers import Worker
 
 LOG = logging.getLogger(__name__)
 _GONE = "The function, or this version of it, was deleted before the execution started."
+_NO_IMAGES = ("The function is made of a container image. That needs the Kubernetes orchestrator;"
+              " this service runs functions as local processes.")
 _STOPPED = ("The engine that ran the execution was stopped before the function answered. The"
             " function may have done its work in part.")
 #: Executions that are given up in one transaction.
@@ -49,8 +52,8 @@ class Engine:
 
     def __init__(self, database: Database, wakeup: Wakeup, runner: Runner, reaper: Reaper,
                  fleet: Fleet, slots: Slots, planning: Planning, ending: Ending,
-                 holdings: Holdings, dispatcher: Dispatch, retention: Periodic,
-                 options: Any) -> None:
+                 holdings: Holdings, dispatcher: Dispatch, images: Images | None,
+                 retention: Periodic, options: Any) -> None:
         self._wakeup = wakeup
         self._runner = runner
         self._reaper = reaper
@@ -60,6 +63,7 @@ class Engine:
         self._ending = ending
         self._holdings = holdings
         self._dispatch = dispatcher
+        self._images = images
         self._retention = retention
         self._options = options
         self._queue = Queue(database)
@@ -101,6 +105,8 @@ class Engine:
         self._reaper.stop()
         if not self._dispatch.end_rest(_STOPPED, _END_SECONDS):
             LOG.error("Some runs do not end; they go with their workers.")
+        if self._images is not None:
+            self._images.leave()
         self._fleet.close()
         self._pool.shutdown(wait=True)
 
@@ -139,6 +145,10 @@ class Engine:
             running = Counter(self._running)
         for group, chosen in self._planning.claims(view, running, self._threads).items():
             self._start_runs(group, view.targets[group], chosen)
+        if self._images is not None:
+            runs = self._planning.image_runs(view, self._images.running(), self._images.most)
+            for group, count in runs.items():
+                self._images.begin(group, view.targets[group], count)
         self._planning.want_workers(view)
         if view.groups:
             self._slots.on_free = self._wakeup.wake
@@ -203,6 +213,9 @@ class Engine:
             reason = None if target is None else self._fleet.failure(target.fingerprint)
             if target is None:
                 self._end(group, _GONE, Repeat.NEVER)
+                view.groups.remove(group)
+            elif target.image is not None and self._images is None:
+                self._end(group, _NO_IMAGES, Repeat.NEVER)
                 view.groups.remove(group)
             elif reason is not None:
                 self._end(group, f"No worker could be started for the function: {reason}")

@@ -64,14 +64,20 @@ def place(connection: sa.Connection, execution_id: str, begin: int) -> tuple[int
     return (end, row.data[begin - row.position:]) if begin <= end else None
 
 
+def heading(attempt: int) -> bytes:
+    """Return what stands in front of the log of an attempt."""
+    return b"[Attempt %d begins here.]\n" % attempt if attempt > 1 else b""
+
+
 class Sink:
     """The log of one attempt: bytes go in, pieces come out.
 
     :param limit: bytes kept; the worker cuts at its own limit and says so, this guards against
         a worker that does not.
+    :param resumed: another process has stored the beginning of this attempt's log.
     """
 
-    def __init__(self, fence: states.Fence, limit: int) -> None:
+    def __init__(self, fence: states.Fence, limit: int, resumed: bool = False) -> None:
         self.fence = fence
         #: Called when there is something to store.
         self.on_write: Callable[[], None] | None = None
@@ -79,7 +85,8 @@ class Sink:
         self._pending: list[bytes] = []
         self._left = limit
         #: Where the pending bytes begin; None: behind whatever earlier attempts have stored.
-        self._position: int | None = 0 if fence.attempt == 1 else None
+        self._position: int | None = 0 if fence.attempt == 1 and not resumed else None
+        self._heading = b"" if resumed else heading(fence.attempt)
         self._doubtful = False
 
     def write(self, data: bytes) -> None:
@@ -133,7 +140,7 @@ class Sink:
         if self._position is None:
             self._position = size(connection, self.fence.execution_id)
             with self._lock:
-                self._pending.insert(0, b"[Attempt %d begins here.]\n" % self.fence.attempt)
+                self._pending.insert(0, self._heading)
         elif self._doubtful:
             self.stored(size(connection, self.fence.execution_id) - self._position)
         self._doubtful = False
@@ -143,3 +150,29 @@ class Sink:
         """How many bytes are to be stored."""
         with self._lock:
             return sum(map(len, self._pending))
+
+
+class Cut:
+    """Cuts the log of what does not do so itself, and says so.
+
+    :param limit: bytes that are kept.
+    :param known: bytes that were written before.
+    """
+
+    def __init__(self, sink: Sink, limit: int, known: int = 0) -> None:
+        self._sink = sink
+        self._limit = limit
+        self._left = max(0, limit - known)
+        self._is_cut = known > limit
+
+    def write(self, data: bytes) -> bool:
+        """Write what fits; tell whether more is wanted."""
+        if self._is_cut:
+            return False
+        fitting = data[: self._left]
+        self._left -= len(fitting)
+        self._sink.write(fitting)
+        if len(fitting) < len(data):
+            self._is_cut = True
+            self._sink.write(b"\n[The log was cut here: its limit is %d bytes.]\n" % self._limit)
+        return not self._is_cut

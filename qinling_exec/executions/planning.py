@@ -132,14 +132,25 @@ class Planning:
             return worker is not None
 
         demands = [Demand(group, group.project_id, group.oldest, view.waiting[group])
-                   for group in view.groups]
+                   for group in view.groups if view.targets[group].image is None]
         shares.allot(demands, running, threads, threads - sum(running.values()), fits)
         return chosen
+
+    def image_runs(self, view: View, running: Mapping[str, int], most: int) -> Counter[Group]:
+        """Choose how many executions of functions made of an image this engine claims now.
+
+        :param running: this engine's runs of images by project.
+        :param most: of them at once.
+        """
+        demands = [Demand(group, group.project_id, group.oldest, view.waiting[group])
+                   for group in view.groups if view.targets[group].image is not None]
+        return shares.allot(demands, running, most, most - sum(running.values()))
 
     def want_workers(self, view: View) -> None:
         """Ask for the workers that the groups' executions need, within the limits."""
         self._drain_outdated(view)
-        demands = [demand for demand in (self._demand(view, group) for group in view.groups)
+        demands = [demand for demand in (self._demand(view, group) for group in view.groups
+                                         if view.targets[group].image is None)
                    if demand.count > 0]
         if not demands:
             return

@@ -16,6 +16,7 @@ from qinling_exec.db.engine import Database
 from qinling_exec.executions import records, states
 from qinling_exec.executions.ending import Ending
 from qinling_exec.executions.holdings import Holdings
+from qinling_exec.executions.images import Images
 from qinling_exec.executions.leases import Runner
 from qinling_exec.orchestrator import workers
 from qinling_exec.orchestrator.fleet import Fleet
@@ -35,32 +36,39 @@ _workers = models.Worker.__table__
 
 @dataclass(frozen=True)
 class _Orphan:
-    """A running execution whose runner is dead, and the worker that it was on."""
+    """A running execution whose runner is dead, and the worker that it was on.
+
+    :param on_worker: False: it needs none, and may run on by itself.
+    """
 
     fence: states.Fence
     started_at: datetime | None
     worker: Worker | None
+    on_worker: bool
+    project_id: str
 
 
 class Reaper:
     """Looks for dead runners. Any number of reapers may do so at the same time.
 
     An orphan is taken over first, by compare-and-set; then its run is ended where it was; then
-    it ends, or waits for another attempt. So it never runs twice at the same time. What an error
-    stops on this way is gone on with at the next sweep, as long as this process lives; after that
-    it is an orphan again.
+    it ends, or waits for another attempt. The run of an image is not ended: it is gone on with.
+    So nothing runs twice at the same time. What an error stops on this way is gone on with at the
+    next sweep, as long as this process lives; after that it is an orphan again.
 
+    :param images: goes on with runs of images, None where there are none.
     :param lease: seconds without a heartbeat after which a runner is dead.
     :param every: seconds between sweeps.
     """
 
     def __init__(self, database: Database, runner: Runner, ending: Ending, holdings: Holdings,
-                 fleet: Fleet, lease: float, every: float) -> None:
+                 fleet: Fleet, images: Images | None, lease: float, every: float) -> None:
         self._database = database
         self._runner = runner
         self._ending = ending
         self._holdings = holdings
         self._fleet = fleet
+        self._images = images
         self._lease = lease
         self._every = every
         self._begun: dict[states.Fence, _Orphan] = {}  # by the fence that this runner has then
@@ -124,7 +132,8 @@ class Reaper:
         table = records.table
         alive = sa.exists().where(_runners.c.id == table.c.runner_id)
         query = sa.select(
-            table.c.id, table.c.runner_id, table.c.attempts, table.c.started_at, table.c.worker
+            table.c.id, table.c.runner_id, table.c.attempts, table.c.started_at, table.c.worker,
+            table.c.project_id,
         ).where(
             table.c.status == states.RUNNING, table.c.runner_id > "", ~alive
         ).limit(_BATCH)
@@ -133,8 +142,8 @@ class Reaper:
             names = {row.worker for row in rows} - {None}
             found = connection.execute(sa.select(_workers).where(_workers.c.name.in_(names)))
             there = {row.name: workers.build(row) for row in found}
-        return [_Orphan(states.Fence(*row[:3]), row.started_at, there.get(row.worker))
-                for row in rows]
+        return [_Orphan(states.Fence(*row[:3]), row.started_at, there.get(row.worker),
+                        row.worker is not None, row.project_id) for row in rows]
 
     def _reap(self, orphan: _Orphan) -> bool:
         """Bring one orphan to its end or back into the queue; tell whether that was done."""
@@ -166,6 +175,9 @@ class Reaper:
                     taken.attempt, orphan.fence.runner_id)
         if orphan.worker is not None and orphan.worker.address is not None:
             self._fleet.end_run(orphan.worker, taken.execution_id)
+        if (self._images is not None and not orphan.on_worker
+                and self._images.adopt(taken, orphan.project_id)):
+            return
         self._ending.finish(taken, states.error(_REASON), awaited=True)
 
     def _take_over(self, orphan: _Orphan, taken: states.Fence) -> bool:

@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -24,7 +25,10 @@ _RUNTIME_STATUS = sa.select(_runtimes.c.status).where(_runtimes.c.id == sa.bindp
 
 @dataclass(frozen=True)
 class Target:
-    """A version of a function as its workers are made; version 0 is the latest package."""
+    """A version of a function as its workers are made; version 0 is the latest package.
+
+    :param image: what the function is made of if it has no package, and then no workers either.
+    """
 
     function_id: str
     version: int
@@ -34,6 +38,7 @@ class Target:
     cpu: int
     memory_size: int
     timeout: int
+    image: str | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -61,7 +66,8 @@ def resolve(connection: sa.Connection, context: RequestContext, function_id: str
             raise exceptions.InputError("Can not specify version for package type function.")
         package = versions.find(connection, context, function_id, version).package
     return Target(function.id, version, function.runtime_id, function.entry, package,
-                  function.cpu, function.memory_size, function.timeout)
+                  function.cpu, function.memory_size, function.timeout,
+                  _image(function.code))
 
 
 def load(connection: sa.Connection, function_id: str, version: int) -> Target | None:
@@ -88,7 +94,8 @@ def load_all(connection: sa.Connection,
         row = rows.get(key[0])
         if row is not None and key in packages:
             found[key] = Target(key[0], key[1], row.runtime_id, row.entry, packages[key],
-                                row.cpu, row.memory_size, row.timeout)
+                                row.cpu, row.memory_size, row.timeout,
+                                _image(json.loads(row.code)))
     return found
 
 
@@ -97,6 +104,10 @@ def owners(connection: sa.Connection, function_ids: Iterable[str]) -> dict[str, 
     query = sa.select(_functions.c.id, _functions.c.project_id)
     rows = connection.execute(query.where(_functions.c.id.in_(list(function_ids))))
     return {row.id: row.project_id for row in rows}
+
+
+def _image(code: dict[str, Any]) -> str | None:
+    return str(code["image"]) if code.get("source") == functions.IMAGE else None
 
 
 def _check_runtime(connection: sa.Connection, runtime_id: str) -> None:

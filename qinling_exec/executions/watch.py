@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from qinling_exec.db.engine import Database
 from qinling_exec.executions import records, states
 from qinling_exec.executions.dispatch import Dispatch
+from qinling_exec.executions.images import Images
 
 LOG = logging.getLogger(__name__)
 _LOOK_SECONDS = 0.4
@@ -23,7 +24,8 @@ class Watch:
 
     def __init__(self, database: Database, dispatcher: Dispatch) -> None:
         self._database = database
-        self._dispatch = dispatcher
+        #: What runs here; an engine adds its runs of images.
+        self.parts: list[Dispatch | Images] = [dispatcher]
         self._bell = threading.Event()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="run-watch", daemon=True)
@@ -41,7 +43,7 @@ class Watch:
 
     def hear(self, execution_id: str) -> None:
         """Look at once if an execution runs here: somebody wants it to be cancelled."""
-        if self._dispatch.has(execution_id):
+        if any(part.has(execution_id) for part in self.parts):
             self._bell.set()
 
     def _loop(self) -> None:
@@ -59,7 +61,7 @@ class Watch:
 
     def look(self) -> None:
         """End the runs that are to end."""
-        going = self._dispatch.fences()
+        going = {fence: part for part in self.parts for fence in part.fences()}
         if not going:
             return
         query = sa.select(
@@ -69,16 +71,16 @@ class Watch:
         with self._database.reader() as connection:
             rows = connection.execute(query).all()
         held = {states.Fence(*row[:3]): row.cancel_requested_at for row in rows}
-        for fence in going:
+        for fence, part in going.items():
             if fence not in held:
                 LOG.warning("Execution %s is not this process's any more: its run is ended.",
                             fence.execution_id)
-                self._end(fence, asked=False)
+                _end(part, fence, asked=False)
             elif held[fence] is not None:
-                self._end(fence, asked=True)
+                _end(part, fence, asked=True)
 
-    def _end(self, fence: states.Fence, asked: bool) -> None:
-        """End a run in a thread of its own: its worker may take a while, or hang."""
-        if self._dispatch.mark(fence, asked):
-            threading.Thread(target=self._dispatch.end, args=(fence,), name="end-run",
-                             daemon=True).start()
+
+def _end(part: Dispatch | Images, fence: states.Fence, asked: bool) -> None:
+    """End a run in a thread of its own: its worker may take a while, or hang."""
+    if part.mark(fence, asked):
+        threading.Thread(target=part.end, args=(fence,), name="end-run", daemon=True).start()

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from oslo_config import cfg
 
@@ -68,6 +69,90 @@ class WorkerAddress:
     secret: str
 
 
+#: An attempt of an execution: the execution's id and the attempt's number.
+Attempt = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class ImageRun:
+    """What one attempt of an execution runs when its function is made of a container image.
+
+    :param arguments: of the image's program, in place of the image's own.
+    :param cpu: millicpu.
+    :param memory: bytes.
+    :param timeout: seconds from the start of the program.
+    :param log_begin: bytes of log that the execution has from earlier attempts.
+    """
+
+    attempt: Attempt
+    image: str
+    arguments: tuple[str, ...]
+    cpu: int
+    memory: int
+    timeout: int
+    log_begin: int = 0
+
+
+@dataclass(frozen=True)
+class ImageEnd:
+    """How a run of an image ended.
+
+    :param status: ``failed`` is the function's fault, ``error`` that of whatever runs it.
+    :param reason: one of a few words, for whoever counts.
+    :param text: for people; None when there is nothing to say.
+    :param duration: seconds that the program ran; None when it never did, or nobody knows.
+    """
+
+    status: Literal["success", "failed", "error"]
+    reason: str
+    text: str | None = None
+    duration: float | None = None
+
+
+class Images(Protocol):
+    """Where functions run that are made of a container image; each attempt by itself.
+
+    A run belongs to the deployment: it goes on without an engine, and any engine finds it by its
+    attempt. How it ended is known until :meth:`end`.
+    """
+
+    @property
+    def ready(self) -> bool:
+        """True while runs can be begun."""
+
+    def begin(self, run: ImageRun, left: threading.Event) -> None:
+        """Begin a run, or find that it was begun before.
+
+        :param left: set when nobody wants it any more.
+        :raises OrchestratorError: it can't be, with the reason; nothing is left of it.
+        :raises OrchestratorUnavailable: not now; it may have been begun.
+        """
+
+    def log_begin(self, attempt: Attempt) -> int | None:
+        """Return what a run that was begun has as its ``log_begin``; None: there is no such run.
+
+        :raises OrchestratorUnavailable: nobody can tell now.
+        """
+
+    def follow(self, attempt: Attempt, on_log: Callable[[bytes], bool], skip: int,
+               left: threading.Event) -> ImageEnd | None:
+        """Hand over what a run prints as it comes, and return how it ended.
+
+        :param on_log: tells whether more is wanted.
+        :param skip: bytes at the beginning of what it prints that are known already.
+        :param left: ends this, and not the run: None is returned.
+        """
+
+    def end(self, attempt: Attempt) -> None:
+        """End a run and forget it; returns when it is gone; idempotent.
+
+        :raises OrchestratorError: it may be there still.
+        """
+
+    def all(self) -> set[Attempt] | None:
+        """Return all runs of the deployment that were not forgotten; None: not known now."""
+
+
 class Orchestrator(Protocol):
     """A driver. All calls are made from engine threads and may block.
 
@@ -78,6 +163,8 @@ class Orchestrator(Protocol):
 
     #: True when functions made of a container image can run here.
     runs_images: bool
+    #: What runs them; None where they can't.
+    images: Images | None
     #: True when pools and workers are the deployment's: they outlive engines, any of which can
     #: look after them.
     shared: bool

@@ -91,6 +91,7 @@ class ProcessOrchestrator:
     """The driver ``process``."""
 
     runs_images = False
+    images = None
     shared = False
 
     def __init__(self, conf: cfg.ConfigOpts) -> None:

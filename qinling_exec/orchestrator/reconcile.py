@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ends what no table knows: workers and pools that outlived the engine that made them."""
+"""Ends what no table knows: workers, pools and runs that outlived the engine that made them."""
 
 from __future__ import annotations
 
@@ -11,19 +11,21 @@ import sqlalchemy as sa
 from qinling_exec.db import models
 from qinling_exec.db.engine import Database
 from qinling_exec.orchestrator import workers
-from qinling_exec.orchestrator.base import Orchestrator
+from qinling_exec.orchestrator.base import Attempt, Images, Orchestrator, OrchestratorError
 
 LOG = logging.getLogger(__name__)
 #: Between looks, in seconds.
 _EVERY = 15.0
 _workers = models.Worker.__table__
 _runtimes = models.Runtime.__table__
+_executions = models.Execution.__table__
 
 
 class Reconciler:
     """Compares a shared orchestrator with the tables; the reverse is done worker by worker.
 
-    A worker's row is there before its pod and a runtime's before its pool, so what is read first
+    A worker's row is there before its pod, a runtime's before its pool and an execution's before
+    its run, so what is read first
     in the cluster and then not found in the table is nobody's.
     """
 
@@ -59,3 +61,26 @@ class Reconciler:
             LOG.warning("The pool of runtime %s is ended: the database does not know it.",
                         runtime_id)
             self._orchestrator.delete_pool(runtime_id)
+        if self._orchestrator.images is not None:
+            self._end_runs(self._orchestrator.images)
+
+    def _end_runs(self, images: Images) -> None:
+        """End runs of images whose executions have ended, or are at another attempt."""
+        there = images.all() or set()
+        for attempt in there - self._going(there):
+            LOG.warning("Attempt %s of execution %s is ended: the database does not know it.",
+                        attempt[1], attempt[0])
+            try:
+                images.end(attempt)
+            except OrchestratorError as error:
+                LOG.warning("It is tried again: %s", error)
+
+    def _going(self, attempts: set[Attempt]) -> set[Attempt]:
+        """Return those of some attempts that go on, or may have to be gone on with."""
+        query = sa.select(_executions.c.id, _executions.c.attempts, _executions.c.runner_id).where(
+            _executions.c.id.in_({execution_id for execution_id, _ in attempts}),
+            _executions.c.status == "running")
+        with self._database.reader() as connection:
+            rows = connection.execute(query).all()
+        # One that could not be begun for certain has gone back: the next claim has its number.
+        return {(row.id, row.attempts + (row.runner_id is None)) for row in rows}

@@ -18,6 +18,7 @@ import secrets
 import shlex
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -89,6 +90,29 @@ class Cluster:
             self._images[what] = self._build(what, sources)
         return self._images[what]
 
+    def python_image(self) -> str:
+        """Return the name of an image that is this machine's Python: its arguments are Python's.
+
+        It says nothing of a user, as most images.
+        """
+        if given := os.environ.get("QINLING_EXEC_TEST_PYTHON_IMAGE"):
+            return given
+        if self.folder is None:
+            raise NoCluster("QINLING_EXEC_TEST_PYTHON_IMAGE names no image with Python as its"
+                            " entry point.")
+        name = f"node.local/qinling-exec-test-python:{sys.version_info.major}"
+        if not self._has(name):
+            done = subprocess.run([str(self.folder / "image"), name, "--python", "--entrypoint",
+                                   '["python3"]'], capture_output=True, text=True, timeout=300,
+                                  env={**os.environ, **self.environment})
+            assert done.returncode == 0, done.stderr
+        return name
+
+    def _has(self, image: str) -> bool:
+        """Tell whether all nodes have an image."""
+        return all(any(image in (found.get("names") or ()) for found in node["status"]["images"])
+                   for node in self.get("nodes")["items"])
+
     def _build(self, what: str, sources: tuple[str, ...]) -> str:
         variable = {"python3": "RUNTIME"}.get(what, what.upper())
         if given := os.environ.get(f"QINLING_EXEC_TEST_{variable}_IMAGE"):
@@ -96,9 +120,7 @@ class Cluster:
         if self.folder is None:
             raise NoCluster(f"No image {what} can be given to this cluster.")
         name = f"node.local/qinling-exec-{what}:{_digest(*sources, 'tools/build-image')}"
-        nodes = self.get("nodes")["items"]
-        if not all(any(name in (image.get("names") or ()) for image in node["status"]["images"])
-                   for node in nodes):
+        if not self._has(name):
             done = subprocess.run(
                 [str(_CHECKOUT / "tools" / "build-image"), what, name], capture_output=True,
                 text=True, timeout=300,

@@ -43,6 +43,15 @@ def runtime_image(cluster: clusters.Cluster) -> str:
     return cluster.image("python3", "qinling_exec/__init__.py", "qinling_exec/runtime")
 
 
+@pytest.fixture(scope="session")
+def python_image(cluster: clusters.Cluster) -> str:
+    """The name of an image that is Python, for functions made of an image."""
+    try:
+        return cluster.python_image()
+    except clusters.NoCluster as error:
+        pytest.skip(str(error))
+
+
 @pytest.fixture(scope="module")
 def namespace(cluster: clusters.Cluster) -> Iterator[str]:
     """A namespace that is gone with all that is in it when the module's tests have ended."""

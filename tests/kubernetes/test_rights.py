@@ -65,7 +65,8 @@ def server(cluster: Cluster, namespace: str) -> ApiServer:
 
 def test_an_engine_uses_the_rights_of_the_role_and_no_others(
         deploy: Callable[..., Deployment], server: ApiServer, cluster: Cluster, namespace: str,
-        tmp_path: Path, runtime_image: str, runtime_class: Callable[[str], str]) -> None:
+        tmp_path: Path, runtime_image: str, python_image: str,
+        runtime_class: Callable[[str], str]) -> None:
     deployment = deploy(
         settings={"engine": {"start_timeout": 10}},
         kubernetes={"kubeconfig": server.kubeconfig(tmp_path), "pool_replicas": 1,
@@ -83,6 +84,10 @@ def test_an_engine_uses_the_rights_of_the_role_and_no_others(
     assert output(api.run(warm)) == 1
     large = api.function("def main():\n    return 2\n", memory_size=str(2**27))
     assert output(api.run(large)) == 2, "a pod of its own"
+    image = api.ok("POST", "/v1/functions", 201, json={
+        "code": {"source": "image", "image": python_image}, "timeout": 20})["id"]
+    execution = api.run(image, '["-c", "print(3)"]')
+    assert (execution["status"], api.log(execution["id"])) == ("success", b"3\n")
     for function in (warm, large):
         api.ok("DELETE", f"/v1/functions/{function}", 204)
     assert processes.wait_for(lambda: not cluster.get(

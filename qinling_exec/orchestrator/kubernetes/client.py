@@ -70,15 +70,19 @@ class Client:
         found: Object = json.loads(text)
         return found
 
-    def stream(self, path: str, **params: str | int) -> Iterator[bytes]:
+    def stream(self, path: str, seconds: float | None = None,
+               **params: str | int) -> Iterator[bytes]:
         """Yield what a request gives as it comes: lines of a watch, pieces of a log.
 
         The first piece is empty: the request was accepted.
 
+        :param seconds: how long it may be silent, if that is not as long as a watch may.
+
         :raises ApiError: it was refused.
         :raises OrchestratorUnavailable: the cluster does not answer, or has fallen silent.
         """
-        with self._send("GET", path, None, "", params, self._silence, False) as response:
+        silence = self._silence if seconds is None else seconds
+        with self._send("GET", path, None, "", params, silence, False) as response:
             if response.status >= 400:
                 raise _refusal(response.status, _read(response))
             yield b""

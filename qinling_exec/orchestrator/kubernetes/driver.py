@@ -27,6 +27,7 @@ from qinling_exec.orchestrator.kubernetes.client import (
     ApiError,
     Client,
 )
+from qinling_exec.orchestrator.kubernetes.images import PodImages
 from qinling_exec.orchestrator.kubernetes.pools import Pool, Pools
 from qinling_exec.orchestrator.kubernetes.seen import Pod
 from qinling_exec.orchestrator.kubernetes.watch import Watch
@@ -41,7 +42,7 @@ _LOSSES = 1000
 class KubernetesOrchestrator:
     """Workers in pods of one namespace."""
 
-    runs_images = False
+    runs_images = True
     shared = True
 
     def __init__(self, conf: cfg.ConfigOpts) -> None:
@@ -54,6 +55,7 @@ class KubernetesOrchestrator:
                     conf.engine.function_concurrency)
         self._pools = Pools(self.client, self.watch, self._shape, size,
                             conf.kubernetes.pool_replicas, self._seconds)
+        self.images = PodImages(self.client, self.watch, self._shape, conf.engine.start_timeout)
         self._lock = threading.Lock()
         self._chosen: set[str] = set()
         #: Which pod each worker is, as far as this engine knows; the watch forgets at the end.
@@ -177,14 +179,8 @@ class KubernetesOrchestrator:
 
     def _refresh(self, pod_name: str, name: str) -> bool:
         """Look at a pod that could not be taken; True when it was, and the answer was lost."""
-        try:
-            found = self.client.request("GET", self.client.path("pods", pod_name))
-        except ApiError as error:
-            if error.status != 404:
-                raise
-            self.watch.forget(pod_name)
-            return False
-        return self.watch.learn(found).worker == name
+        pod = self.watch.refresh(pod_name)
+        return pod is not None and pod.worker == name
 
     def _make(self, pool: Pool, name: str, size: Size) -> Pod:
         """Have a pod made that is a worker from its birth; return when it can be used."""

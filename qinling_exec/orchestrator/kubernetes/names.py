@@ -12,12 +12,21 @@ RUNTIME, WORKER = "qinling-exec/runtime", "qinling-exec/worker"
 RESTARTS = "qinling-exec/restarts"
 #: Of all pods of a runtime: what they were made like; another one is outdated.
 TEMPLATE = "qinling-exec/template"
+#: Of pods that run an image: the execution and the attempt.
+EXECUTION, ATTEMPT = "qinling-exec/execution", "qinling-exec/attempt"
+#: Annotations of these: the function's timeout, and the bytes of log from earlier attempts.
+TIMEOUT, LOG_BEGIN = "qinling-exec/timeout", "qinling-exec/log-begin"
 SELECTOR = f"{MANAGED}={MANAGER}"
 
 
 def pool(runtime_id: str) -> str:
     """Return the name of a runtime's Deployment."""
     return f"qx-pool-{runtime_id}"
+
+
+def run(execution_id: str, attempt: int) -> str:
+    """Return the name of the pod of an attempt."""
+    return f"qx-run-{execution_id}-{attempt}"
 
 
 def pointer(label: str) -> str:

@@ -10,13 +10,15 @@ from typing import Any
 
 from oslo_config import cfg
 
-from qinling_exec.orchestrator.base import OrchestratorError, PoolRequest, Size
+from qinling_exec.orchestrator.base import ImageRun, OrchestratorError, PoolRequest, Size
 from qinling_exec.orchestrator.kubernetes import names
 from qinling_exec.orchestrator.kubernetes.client import Object
 from qinling_exec.orchestrator.kubernetes.seen import Pod
 
 PORT = 9090
 CONTAINER = "worker"
+#: The container of an image's pod.
+PROGRAM = "function"
 #: Between SIGTERM and SIGKILL, in seconds: who ends a pod wants it gone.
 _END_SECONDS = 1
 
@@ -34,6 +36,7 @@ class Shape:
     pull_secrets: tuple[str, ...]
     runtime_class: str | None
     untrusted_runtime_class: str | None
+    image_user: int
 
     @classmethod
     def of(cls, conf: cfg.ConfigOpts) -> Shape:
@@ -42,7 +45,7 @@ class Shape:
         return cls(options.server_cpu, options.server_memory, options.boost_cpu,
                    options.request_percent, options.scratch_size, options.image_pull_policy,
                    tuple(options.image_pull_secrets), options.runtime_class,
-                   options.untrusted_runtime_class)
+                   options.untrusted_runtime_class, options.image_user)
 
     def memory(self, size: Size) -> int:
         """Return the bytes that a worker of a size may use."""
@@ -54,11 +57,17 @@ class Shape:
         :param boost: it has still to load its function.
         """
         cpu, memory = self.server_cpu + size.room * size.cpu, self.memory(size)
+        found = self.limited(cpu, memory)
+        if boost:
+            found["limits"]["cpu"] = f"{max(cpu, self.boost_cpu)}m"
+        return found
+
+    def limited(self, cpu: int, memory: int) -> Object:
+        """Return requests and limits. :param cpu: millicpu. :param memory: bytes."""
         part = self.request_percent / 100
         return {
             "requests": {"cpu": f"{max(1, int(cpu * part))}m", "memory": str(int(memory * part))},
-            "limits": {"cpu": f"{max(cpu, self.boost_cpu) if boost else cpu}m",
-                       "memory": str(memory)},
+            "limits": {"cpu": f"{cpu}m", "memory": str(memory)},
         }
 
     def class_of(self, trusted: bool) -> str | None:
@@ -122,6 +131,35 @@ def worker(pool: PoolRequest, spec: Object, name: str) -> Object:
               names.WORKER: name, names.TEMPLATE: template(spec)}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": labels},
             "spec": spec}
+
+
+def run(shape: Shape, wanted: ImageRun, start_seconds: int) -> Object:
+    """Return the pod of one attempt of a function that is made of an image.
+
+    :param start_seconds: that it may take to start; until it has, they count towards its deadline.
+    """
+    execution_id, attempt = wanted.attempt
+    container = _container(shape, PROGRAM, wanted.image)
+    resources = shape.limited(wanted.cpu, wanted.memory)
+    for kind in resources.values():
+        kind["ephemeral-storage"] = str(shape.scratch_size)
+    container["resources"] = resources
+    if wanted.arguments:
+        # The cluster would put variables in for $(NAME); $$ stands for one $.
+        container["args"] = [argument.replace("$", "$$") for argument in wanted.arguments]
+    if shape.image_user:
+        container["securityContext"]["runAsUser"] = shape.image_user
+    # Whose images these are nobody knows: the strongest isolation that there is.
+    spec = _spec(shape, container, shape.untrusted_runtime_class or shape.runtime_class, "Never")
+    spec["activeDeadlineSeconds"] = start_seconds + wanted.timeout
+    # As process 1 a program would not hear SIGTERM: each end would take the time until SIGKILL.
+    spec["shareProcessNamespace"] = True
+    labels = {names.MANAGED: names.MANAGER, names.EXECUTION: execution_id,
+              names.ATTEMPT: str(attempt)}
+    notes = {names.TIMEOUT: str(wanted.timeout), names.LOG_BEGIN: str(wanted.log_begin)}
+    return {"apiVersion": "v1", "kind": "Pod", "spec": spec,
+            "metadata": {"name": names.run(execution_id, attempt), "labels": labels,
+                         "annotations": notes}}
 
 
 def taking(pod: Pod, name: str) -> list[Object]:

@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
+from qinling_exec.orchestrator.base import Attempt
 from qinling_exec.orchestrator.kubernetes import names
 from qinling_exec.orchestrator.kubernetes.client import Object
 
@@ -24,6 +26,32 @@ _ENDS = {
     "DeletionByPodGC": "its node was lost",
     "NodeLost": "its node was lost",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """The run of an image that a pod is; times are seconds since 1970 by the node's clock.
+
+    :param timeout: seconds that the program may run.
+    :param log_begin: bytes of log from earlier attempts.
+    :param accepted: when the node accepted the pod.
+    :param deadline: seconds after that at which the node ends it.
+    :param began: when the program started, None: it has not.
+    :param exit_code: None: it has not ended.
+    :param cause: why it ended, in one of the cluster's words.
+    :param words: what else the cluster says of it.
+    """
+
+    attempt: Attempt
+    timeout: int
+    log_begin: int
+    accepted: float | None
+    deadline: int
+    began: float | None
+    ended: float | None
+    exit_code: int | None
+    cause: str
+    words: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +83,7 @@ class Pod:
     reason: str
     message: str
     loss: str
+    run: Run | None
 
     @property
     def over(self) -> bool:
@@ -93,7 +122,37 @@ def read(found: Object) -> Pod:
         leaving=leaving, restarts=restarts, waiting=waiting, hopeless=hopeless, reason=reason,
         message=status.get("message") or "",
         loss=_loss(reason, status.get("message") or "", ended) if over else "",
+        run=_run(found, state) if names.EXECUTION in labels else None,
     )
+
+
+def _run(found: Object, state: Object) -> Run:
+    metadata, status = found["metadata"], found.get("status", {})
+    notes = metadata.get("annotations", {})
+    ended = state.get("terminated") or {}
+    return Run(
+        attempt=(metadata["labels"][names.EXECUTION], _whole(metadata["labels"], names.ATTEMPT)),
+        timeout=_whole(notes, names.TIMEOUT), log_begin=_whole(notes, names.LOG_BEGIN),
+        accepted=_time(status.get("startTime")),
+        deadline=int(found["spec"].get("activeDeadlineSeconds") or 0),
+        began=_time((ended or state.get("running") or {}).get("startedAt")),
+        ended=_time(ended.get("finishedAt")),
+        exit_code=ended.get("exitCode"), cause=ended.get("reason") or "",
+        words=ended.get("message") or "",
+    )
+
+
+def _whole(found: Object, name: str) -> int:
+    """Return a number; a pod that somebody else made must not end the watch."""
+    try:
+        return int(found[name])
+    except (KeyError, ValueError):
+        return 0
+
+
+def _time(text: str | None) -> float | None:
+    """Return a time; what never was the cluster puts at the beginning of 1970, if anywhere."""
+    return (datetime.fromisoformat(text).timestamp() or None) if text else None
 
 
 def _waiting(state: Object | None, conditions: dict[str, Any]) -> tuple[str, bool]:

@@ -86,6 +86,19 @@ class Watch:
         self._put(pod)
         return pod
 
+    def refresh(self, name: str) -> Pod | None:
+        """Ask the cluster about a pod; None: there is none.
+
+        :raises OrchestratorError: it does not say.
+        """
+        try:
+            return self.learn(self._client.request("GET", self._client.path("pods", name)))
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            self._drop(name)
+            return None
+
     def forget(self, name: str) -> None:
         """Note that the cluster knows no such pod."""
         self._drop(name)
@@ -137,13 +150,15 @@ class Watch:
                 break
             params["continue"] = page["metadata"]["continue"]
         version = page["metadata"]["resourceVersion"]
-        if _is_older(version, self._version) and self._stale < _STALE_LISTS:
+        is_stale = _is_older(version, self._version)
+        if is_stale and self._stale < _STALE_LISTS:
             self._stale += 1
             raise OrchestratorUnavailable("The cluster's list of pods is out of date.")
-        with self._changed:
-            before = set(self._pods)
-        for name in before - set(found):
-            self._drop(name)
+        for pod in self.all():
+            # One that was made since, and learned of otherwise, could not be in the list.
+            is_newer = not is_stale and _is_older(version, pod.version)
+            if pod.name not in found and not is_newer:
+                self._drop(pod.name)
         for pod in found.values():
             self._put(pod)
         self._version, self._complete, self._stale = version, True, 0

@@ -155,6 +155,6 @@ def fleet(rows):
 @pytest.fixture
 def reaper(database, rows, ending, holdings, fleet):
     rows.runner("me")
-    reaper = Reaper(database, Me(), ending, holdings, fleet, 15, 1)
+    reaper = Reaper(database, Me(), ending, holdings, fleet, None, 15, 1)
     yield reaper
     reaper.stop()

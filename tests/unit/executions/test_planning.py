@@ -155,3 +155,17 @@ def test_nobody_gives_twice_for_one(database, rows, flood, planning, table, opti
     for _ in range(3):
         planning.want_workers(planning.look())
     assert states_of(database, table)["f", workers.DRAINING] == 1
+
+
+def test_functions_of_an_image_get_runs_and_no_workers(database, rows, table, planning):
+    code = '{"source": "image", "image": "i"}'
+    for name, project in (("f", "a"), ("g", "b")):
+        rows.function(name, project_id=project, code=code, entry=None)
+    rows.add(60, function_id="f", project_id="a", created_at=utcnow() - timedelta(hours=1))
+    rows.add(2, function_id="g", project_id="b")
+    view = planning.look()
+    planning.want_workers(view)
+    assert (planning.claims(view, {}, 64), states_of(database, table)) == ({}, {})
+    given = planning.image_runs(view, {"a": 4}, 8)
+    assert {group.function_id: count for group, count in given.items()} == {"f": 1, "g": 2}
+    assert not planning.image_runs(view, {"a": 4}, 0)

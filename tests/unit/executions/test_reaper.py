@@ -83,7 +83,7 @@ def test_two_reapers_at_once_do_no_harm(database, reaper, rows, ending, holdings
     rows.worker("w", "me")
     rows.runner("other")
     ids = rows.add(20, runner_id="dead", attempts=1, worker="w")
-    other = Reaper(database, Other(), ending, holdings, fleet, 15, 1)
+    other = Reaper(database, Other(), ending, holdings, fleet, None, 15, 1)
     counts = []
     threads = [threading.Thread(target=lambda one=one: counts.append(one.sweep()))
                for one in (reaper, other)]

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Functions made of an image: each attempt of an execution is one bare pod."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from qinling_exec import faultpoint
+from qinling_exec.orchestrator.base import (
+    Attempt,
+    ImageEnd,
+    ImageRun,
+    OrchestratorError,
+    OrchestratorUnavailable,
+)
+from qinling_exec.orchestrator.kubernetes import names, pods
+from qinling_exec.orchestrator.kubernetes.client import ApiError, Client
+from qinling_exec.orchestrator.kubernetes.following import Following
+from qinling_exec.orchestrator.kubernetes.watch import Watch
+
+#: That the first list of pods may take, and the end of a pod, in seconds.
+_LIST_SECONDS, _END_SECONDS = 10.0, 15.0
+#: Between attempts to have a pod made while others use up a quota.
+_QUOTA_SECONDS = 1.0
+
+
+class PodImages:
+    """Runs images in pods of one namespace.
+
+    :param start_seconds: within which a program must have started.
+    """
+
+    def __init__(self, client: Client, watch: Watch, shape: pods.Shape,
+                 start_seconds: int) -> None:
+        self._client = client
+        self._watch = watch
+        self._shape = shape
+        self._start_seconds = start_seconds
+
+    @property
+    def ready(self) -> bool:
+        """True while the cluster answers."""
+        return self._watch.current
+
+    def begin(self, run: ImageRun, left: threading.Event) -> None:
+        """Have a pod made; one that is there already is it."""
+        self._await_watch()
+        wanted = pods.run(self._shape, run, self._start_seconds)
+        until = time.monotonic() + self._start_seconds
+        while True:
+            try:
+                self._watch.learn(self._client.request("POST", self._client.path("pods"), wanted))
+                break
+            except ApiError as error:
+                if error.status == 409:
+                    self._watch.refresh(wanted["metadata"]["name"])
+                    break
+                if "exceeded quota" not in str(error) or time.monotonic() > until:
+                    raise
+            if left.wait(_QUOTA_SECONDS):
+                raise OrchestratorUnavailable("Nobody wants the run any more.")
+        faultpoint.reach("posted")
+
+    def log_begin(self, attempt: Attempt) -> int | None:
+        """Look for an attempt's pod."""
+        self._await_watch()
+        name = names.run(*attempt)
+        # That there is none the cluster itself has to say.
+        pod = self._watch.get(name) or self._watch.refresh(name)
+        return pod.run.log_begin if pod is not None and pod.run is not None else None
+
+    def follow(self, attempt: Attempt, on_log: Callable[[bytes], bool], skip: int,
+               left: threading.Event) -> ImageEnd | None:
+        """Look at a pod until it has ended."""
+        following = Following(self._client, self._watch, names.run(*attempt),
+                              self._start_seconds, on_log, skip)
+        return following.until_end(left)
+
+    def end(self, attempt: Attempt) -> None:
+        """Delete an attempt's pod."""
+        name = names.run(*attempt)
+        try:
+            self._client.request("DELETE", self._client.path("pods", name))
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            self._watch.forget(name)
+        if not self._watch.wait(lambda: self._watch.get(name) is None, _END_SECONDS):
+            raise OrchestratorError(f"Pod {name} does not end.")
+
+    def all(self) -> set[Attempt] | None:
+        """Return the attempts that have pods."""
+        if not self._watch.current:
+            return None
+        return {pod.run.attempt for pod in self._watch.all() if pod.run is not None}
+
+    def _await_watch(self) -> None:
+        if not self._watch.wait_current(_LIST_SECONDS):
+            raise OrchestratorUnavailable("The cluster can't be reached.")
