@@ -15,6 +15,10 @@ class OrchestratorError(Exception):
     """A worker or a pool could not be had; the text is shown to people."""
 
 
+class OrchestratorHopeless(OrchestratorError):
+    """A worker could not be had, and another try would not change that."""
+
+
 class OrchestratorUnavailable(OrchestratorError):
     """Whom the driver asks does not answer now: nothing is wrong with what was asked for."""
 

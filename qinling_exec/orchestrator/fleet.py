@@ -23,6 +23,7 @@ from qinling_exec.orchestrator.background import UNCHANGED, Background
 from qinling_exec.orchestrator.base import (
     Orchestrator,
     OrchestratorError,
+    OrchestratorHopeless,
     OrchestratorUnavailable,
     Size,
 )
@@ -198,7 +199,8 @@ class Fleet:
         except OrchestratorUnavailable:
             raise  # it is wanted as before, and tried again
         except (OrchestratorError, WorkerRefused, WorkerUnreachable) as error:
-            self._failed(worker, str(error))
+            tries = _TRIES if isinstance(error, OrchestratorHopeless) else 1
+            self._failed(worker, str(error), tries)
             return
         except NotFound:  # most likely it was deleted meanwhile, with its function or version
             self._failed(worker, "The function's package is not there any more.")
@@ -227,9 +229,9 @@ class Fleet:
         if target is not None:
             self._fit(worker.name, Size(target.cpu, target.memory_size, worker.room))
 
-    def _failed(self, worker: Worker, reason: str) -> None:
-        tries, _ = self._failures.get(worker.fingerprint, (0, ""))
-        self._failures[worker.fingerprint] = (tries + 1, reason)
+    def _failed(self, worker: Worker, reason: str, tries: int = 1) -> None:
+        tries += self._failures.get(worker.fingerprint, (0, ""))[0]
+        self._failures[worker.fingerprint] = (tries, reason)
         LOG.warning("Worker %s of function %s could not be started: %s", worker.name,
                     worker.function_id, reason)
         self._gone(worker)

@@ -71,6 +71,8 @@ class ApiServer:
         self.upstream = Upstream(Path(cluster.environment["KUBECONFIG"]), token)
         self._lock = threading.Lock()
         self.calls: list[Call] = []
+        #: What the cluster itself answered.
+        self.answered: list[tuple[Call, int]] = []
         self._answers: list[_Answer] = []
         self._seconds = 0.0
         self._stale: list[bytes] = []
@@ -246,6 +248,7 @@ class _Handler(BaseHTTPRequestHandler):
             response = upstream.getresponse()
             if response.status == 201:  # an apply that creates needs that right as well
                 self.api.created(call)
+            self.api.answered.append((call, response.status))
             if call.verb == "watch" and response.status == 200:
                 self._stream(response)
             else:

@@ -60,7 +60,7 @@ def namespace(cluster: clusters.Cluster) -> Iterator[str]:
     cluster.delete_namespace(name)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def runtime_class(cluster: clusters.Cluster) -> Iterator[Callable[[str], str]]:
     """Make RuntimeClasses with a handler; they belong to no namespace."""
     made: list[str] = []

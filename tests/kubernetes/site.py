@@ -140,14 +140,20 @@ def kill_server(pod: dict[str, Any]) -> None:
     os.kill(server_of(pod), signal.SIGKILL)
 
 
+def group_of(pod: dict[str, Any], kind: str) -> pathlib.Path:
+    """Return the folder of the control group of a pod's container."""
+    text = pathlib.Path(f"/proc/{server_of(pod)}/cgroup").read_text()
+    for line in text.splitlines():
+        _, kinds, path = line.split(":", 2)
+        if kind in kinds.split(","):
+            return pathlib.Path(f"/sys/fs/cgroup/{kind}{path}")
+    pytest.skip("THE NODE HAS CGROUPS OF ANOTHER VERSION: they are not looked at here")
+
+
 def exhaust_memory(pod: dict[str, Any]) -> None:
     """Use up the memory of a pod's container with pages that no process's end gives back."""
-    server = pathlib.Path(f"/proc/{server_of(pod)}")
-    groups = dict(line.split(":")[1:] for line in (server / "cgroup").read_text().splitlines())
-    if "memory" not in groups:
-        pytest.skip("THE NODE HAS CGROUPS OF ANOTHER VERSION: its memory is not used up here")
-    group = f"/sys/fs/cgroup/memory{groups['memory']}/cgroup.procs"
+    server, group = server_of(pod), group_of(pod, "memory") / "cgroup.procs"
     with tempfile.NamedTemporaryFile(dir="/dev/shm") as pages:
         subprocess.run(["sh", "-c", _FILL,
                         "sh", group, pages.name], check=False, capture_output=True, timeout=60)
-        assert processes.wait_for(lambda: not server.exists(), 20), "the server lives"
+        assert processes.wait_for(lambda: not processes.command(server), 20), "the server lives"

@@ -123,6 +123,7 @@ def test_refusals_that_pass(site: Site, server: ApiServer, status: int,
     print(f"{asked} requests in 4 s; ended after {time.monotonic() - began - 4:.1f} more")
 
 
+@_LONG
 def test_slow(site: Site, server: ApiServer) -> None:
     """Three seconds for each answer: warm functions feel nothing, a cold one waits for its pod."""
     warm, cold = site.function(), site.function()
@@ -184,6 +185,7 @@ def test_a_list_that_is_out_of_date(site: Site, server: ApiServer) -> None:
     assert site.pod_of(function)["metadata"]["name"] == before
 
 
+@_LONG
 def test_pods_that_end_while_no_engine_is_there(site: Site, deployment: Deployment) -> None:
     """An engine that comes finds out: rows without pods go, and so do pods without rows."""
     kept, deleted, killed, unwanted = functions = [site.function() for _ in range(4)]

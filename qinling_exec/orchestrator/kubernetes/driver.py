@@ -15,6 +15,7 @@ from qinling_exec import faultpoint
 from qinling_exec.orchestrator.base import (
     Capacity,
     OrchestratorError,
+    OrchestratorHopeless,
     OrchestratorUnavailable,
     PoolRequest,
     Size,
@@ -211,7 +212,8 @@ class KubernetesOrchestrator:
         if pod is None:
             raise OrchestratorError("The pod was deleted before it was ready.")
         reason = pod.waiting or pod.loss or events.last_warning(self.client, pod_name)
-        raise OrchestratorError(f"A pod did not get ready. {reason}".strip())
+        kind = OrchestratorHopeless if pod.hopeless else OrchestratorError
+        raise kind(f"A pod did not get ready. {reason}".strip())
 
     def _delete(self, pod_name: str) -> None:
         try:
