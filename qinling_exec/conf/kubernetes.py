@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """[kubernetes]: the orchestrator that runs functions in pods."""
 
-from oslo_config import cfg
+from oslo_config import cfg, types
 
 GROUP = "kubernetes"
 _MIB = 1024**2
@@ -30,6 +30,11 @@ OPTS = [
         "pool_replicas", default=2, min=0, max=1000,
         help="Warm generic pods that are kept ready for each runtime. With 0 every worker waits"
              " for a pod of its own.",
+    ),
+    cfg.Opt(
+        "runtime_pool_replicas", type=types.Dict(types.Integer(0, 1000)), default={},
+        help="The same for single runtimes, by their name or id: python3:5,nodejs:0. All engines"
+             " must have the same; it is in force when they have been started anew.",
     ),
     cfg.IntOpt(
         "server_cpu", default=50, min=1,

@@ -44,11 +44,13 @@ class PoolRequest:
     :param runtime_id: UUID of the runtime.
     :param image: what a worker of it runs (the process driver ignores it).
     :param trusted: False asks for stronger isolation than a plain container.
+    :param name: of the runtime.
     """
 
     runtime_id: str
     image: str
     trusted: bool = True
+    name: str | None = None
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ class Pools:
     def __init__(self, database: Database, orchestrator: Orchestrator) -> None:
         self._database = database
         self._orchestrator = orchestrator
-        self._made: dict[str, str] = {}
+        self._made: dict[str, tuple[str, str | None]] = {}
         self._failed_at: dict[str, float] = {}
         self._recorded: dict[str, tuple[int, int]] = {}
         #: True when each runtime that has to have a pool was seen to.
@@ -75,7 +75,7 @@ class Pools:
     def _is_due(self, row: sa.Row[Any]) -> bool:
         """Tell whether this engine has to make the pool of an available runtime now."""
         failed_at = self._failed_at.get(row.id)
-        return self._made.get(row.id) != row.image and (
+        return self._made.get(row.id) != (row.image, row.name) and (
             failed_at is None or time.monotonic() - failed_at > _RETRY_SECONDS
         )
 
@@ -88,8 +88,8 @@ class Pools:
             self._failed_at[row.id] = time.monotonic()
 
     def _ensure(self, row: sa.Row[Any]) -> None:
-        self._orchestrator.ensure_pool(PoolRequest(row.id, row.image, row.trusted))
-        self._made[row.id] = row.image
+        self._orchestrator.ensure_pool(PoolRequest(row.id, row.image, row.trusted, row.name))
+        self._made[row.id] = row.image, row.name
         self._failed_at.pop(row.id, None)
 
     def _answer(self, row: sa.Row[Any]) -> None:

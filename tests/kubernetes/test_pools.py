@@ -16,7 +16,8 @@ from tests.kubernetes.cluster import Cluster
 
 @pytest.fixture(scope="module")
 def deployment(deploy: Callable[..., Deployment]) -> Deployment:
-    return deploy(settings={"engine": {"start_timeout": 15}}, kubernetes={"pool_replicas": 1})
+    return deploy(settings={"engine": {"start_timeout": 15}},
+                  kubernetes={"pool_replicas": 1, "runtime_pool_replicas": "three:3"})
 
 
 @pytest.fixture
@@ -83,3 +84,14 @@ def test_a_pool_goes_with_its_runtime(api: Api, cluster: Cluster, namespace: str
     assert processes.wait_for(lambda: not any(
         cluster.get("-n", namespace, kind, "-l", selector)["items"]
         for kind in ("deployments", "replicasets", "pods")), 60)
+
+
+def test_a_runtime_with_more_pods_than_others(api: Api, runtime_image: str) -> None:
+    made = api.ok("POST", "/v1/runtimes", 201, json={"name": "three", "image": runtime_image})
+    path = f"/v1/runtimes/{made['id']}"
+    assert processes.wait_for(
+        lambda: api.ok("GET", f"{path}/pool")["capacity"] == {"total": 3, "available": 3}, 60)
+    api.ok("PUT", path, json={"name": "another"})
+    assert processes.wait_for(
+        lambda: api.ok("GET", f"{path}/pool")["capacity"] == {"total": 1, "available": 1}, 60)
+    api.ok("DELETE", path, 204)

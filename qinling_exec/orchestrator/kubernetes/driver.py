@@ -55,7 +55,8 @@ class KubernetesOrchestrator:
         size = Size(conf.limits.default_cpu, conf.limits.default_memory,
                     conf.engine.function_concurrency)
         self._pools = Pools(self.client, self.watch, self._shape, size,
-                            conf.kubernetes.pool_replicas, self._seconds)
+                            conf.kubernetes.pool_replicas,
+                            conf.kubernetes.runtime_pool_replicas, self._seconds)
         self.images = PodImages(self.client, self.watch, self._shape, conf.engine.start_timeout)
         self._lock = threading.Lock()
         self._chosen: set[str] = set()

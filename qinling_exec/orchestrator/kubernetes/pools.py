@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from qinling_exec.orchestrator.base import Capacity, OrchestratorError, PoolRequest, Size
@@ -30,16 +31,19 @@ class Pools:
     """The pools of a namespace.
 
     :param size: of the functions that a pool's pods are made for.
+    :param replicas: warm pods of a runtime.
+    :param others: the same for runtimes of these names or ids.
     :param seconds: within which a pod must be ready.
     """
 
     def __init__(self, client: Client, watch: Watch, shape: pods.Shape, size: Size,
-                 replicas: int, seconds: float) -> None:
+                 replicas: int, others: Mapping[str, int], seconds: float) -> None:
         self._client = client
         self._watch = watch
         self._shape = shape
         self._size = size
         self._replicas = replicas
+        self._others = others
         self._seconds = seconds
         self._lock = threading.Lock()
         self._pools: dict[str, Pool] = {}
@@ -51,13 +55,15 @@ class Pools:
         """
         spec = pods.worker_spec(self._shape, request, self._size)
         pool = Pool(request, spec, pods.template(spec))
-        wanted = pods.deployment(request, spec, self._replicas)
+        replicas = self._others.get(
+            request.runtime_id, self._others.get(request.name or "", self._replicas))
+        wanted = pods.deployment(request, spec, replicas)
         self._client.request(
             "PATCH", self._client.path("deployments", names.pool(request.runtime_id)), wanted,
             kind=APPLY_PATCH, fieldManager=names.MANAGER, force="true")
         with self._lock:
             self._pools[request.runtime_id] = pool
-        if self._replicas:
+        if replicas:
             self._await(pool)
 
     def delete(self, runtime_id: str) -> None:
