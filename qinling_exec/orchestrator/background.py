@@ -29,13 +29,14 @@ class Background:
         self._lock = threading.Lock()
         self._busy: set[str] = set()
 
-    def once(self, key: str, work: Callable[[], object]) -> None:
-        """Do something unless it is being done. It is logged when it fails."""
+    def once(self, key: str, work: Callable[[], object]) -> bool:
+        """Do something unless it is being done; tell which. It is logged when it fails."""
         with self._lock:
             if key in self._busy:
-                return
+                return False
             self._busy.add(key)
         self._pool.submit(self._run, key, work)
+        return True
 
     def busy(self) -> set[str]:
         """Return the keys of what is being done."""

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from qinling_exec.catalogue import runtimes
 from qinling_exec.db import models
 from qinling_exec.db.engine import Database, utcnow
+from qinling_exec.orchestrator.background import UNCHANGED
 from qinling_exec.orchestrator.base import (
     Capacity,
     Orchestrator,
@@ -24,9 +25,12 @@ from qinling_exec.orchestrator.base import (
 LOG = logging.getLogger(__name__)
 #: After a pool of an available runtime could not be made, in seconds.
 _RETRY_SECONDS = 10.0
+#: Between attempts to make the pool of a runtime that is in error, in seconds: the first, and the
+#: longest.
+_FIRST_PAUSE, _LONGEST_PAUSE = 5.0, 300.0
 
 _table = models.Runtime.__table__
-_Later = Callable[[str, Callable[[], object]], None]
+_Later = Callable[[str, Callable[[], object]], bool]
 
 
 class Pools:
@@ -34,7 +38,8 @@ class Pools:
     is the orchestrator's business.
 
     A runtime's status says what was asked for: the first engine to do it changes it, and it
-    stays as it is when other engines come and go.
+    stays as it is when other engines come and go. One that is in error is tried again now and
+    then, one runtime at a time, because each may take as long as a pod may take to start.
     """
 
     def __init__(self, database: Database, orchestrator: Orchestrator) -> None:
@@ -42,6 +47,9 @@ class Pools:
         self._orchestrator = orchestrator
         self._made: dict[str, tuple[str, str | None]] = {}
         self._failed_at: dict[str, float] = {}
+        self._pauses: dict[str, float] = {}
+        self._due: dict[str, float] = {}
+        self._recovering = False
         self._recorded: dict[str, tuple[int, int]] = {}
         #: True when each runtime that has to have a pool was seen to.
         self.ready = False
@@ -60,6 +68,10 @@ class Pools:
             elif row.status == runtimes.AVAILABLE and self._is_due(row):
                 waiting = True
                 once(row.id, functools.partial(self._make, row))
+            elif row.status == runtimes.ERROR and self._may_recover(row.id):
+                self._recovering = True
+                if not once(row.id, functools.partial(self._recover, row)):
+                    self._recovering = False
         for gone in set(self._made) - {row.id for row in rows}:
             once(gone, functools.partial(self._forget, gone))
         self.ready = not waiting
@@ -79,12 +91,44 @@ class Pools:
             failed_at is None or time.monotonic() - failed_at > _RETRY_SECONDS
         )
 
-    def _make(self, row: sa.Row[Any]) -> None:
-        """Make a pool here; its failures are this engine's own trouble, and are tried again."""
+    def _may_recover(self, runtime_id: str) -> bool:
+        """Tell whether it is time to try a runtime in error again."""
+        now = time.monotonic()
+        return now >= self._due.setdefault(runtime_id, now + _FIRST_PAUSE) and (
+            not self._recovering)
+
+    def _recover(self, row: sa.Row[Any]) -> object:
+        """See whether what was wrong with a runtime has passed."""
+        try:
+            reason = self._attempt(row)
+        finally:
+            self._recovering = False
+        in_error = _table.c.status == row.status
+        if reason is None:
+            LOG.info("Runtime %s has recovered.", row.id)
+            self._pauses.pop(row.id, None)
+            self._due.pop(row.id, None)
+            self._update(row.id, in_error, status=runtimes.AVAILABLE, status_reason=None,
+                         updated_at=utcnow())
+            return None
+        pause = min(self._pauses.get(row.id, _FIRST_PAUSE) * 2, _LONGEST_PAUSE)
+        self._pauses[row.id], self._due[row.id] = pause, time.monotonic() + pause
+        if reason != row.status_reason:
+            self._update(row.id, in_error, status_reason=reason)
+        return UNCHANGED
+
+    def _attempt(self, row: sa.Row[Any]) -> str | None:
+        """Make a pool; return why it can't be had, None: it is there."""
         try:
             self._ensure(row)
         except OrchestratorError as error:
             LOG.warning("The pool of runtime %s could not be made: %s", row.id, error)
+            return str(error)[:255]
+        return None
+
+    def _make(self, row: sa.Row[Any]) -> None:
+        """Make a pool here; its failures are this engine's own trouble, and are tried again."""
+        if self._attempt(row) is not None:
             self._failed_at[row.id] = time.monotonic()
 
     def _ensure(self, row: sa.Row[Any]) -> None:
@@ -94,12 +138,8 @@ class Pools:
 
     def _answer(self, row: sa.Row[Any]) -> None:
         """Make a pool that somebody asked for, and say how that went."""
-        status, reason = runtimes.AVAILABLE, None
-        try:
-            self._ensure(row)
-        except OrchestratorError as error:
-            status, reason = runtimes.ERROR, str(error)[:255]
-            LOG.warning("The pool of runtime %s could not be made: %s", row.id, reason)
+        reason = self._attempt(row)
+        status = runtimes.AVAILABLE if reason is None else runtimes.ERROR
         total, available = _figures(self._orchestrator.capacity(row.id))
         self._update(row.id, _table.c.status == row.status, status=status, status_reason=reason,
                      updated_at=utcnow(), pool_total=total, pool_available=available)
@@ -111,7 +151,8 @@ class Pools:
 
     def _forget(self, runtime_id: str) -> None:
         self._orchestrator.delete_pool(runtime_id)
-        self._made.pop(runtime_id, None)
+        for known in (self._made, self._pauses, self._due):
+            known.pop(runtime_id, None)
         self._recorded.pop(runtime_id, None)
 
     def _update(self, runtime_id: str, *conditions: sa.ColumnElement[bool],

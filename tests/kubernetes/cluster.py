@@ -121,13 +121,17 @@ class Cluster:
             raise NoCluster(f"No image {what} can be given to this cluster.")
         name = f"node.local/qinling-exec-{what}:{_digest(*sources, 'tools/build-image')}"
         if not self._has(name):
-            done = subprocess.run(
-                [str(_CHECKOUT / "tools" / "build-image"), what, name], capture_output=True,
-                text=True, timeout=300,
-                env={**os.environ, **self.environment, "QINLING_EXEC_IMAGE_BUILDER": "command",
-                     "QINLING_EXEC_IMAGE_COMMAND": str(self.folder / "image")})
-            assert done.returncode == 0, done.stderr
+            self.build(what, name)
         return name
+
+    def build(self, what: str, name: str) -> None:
+        """Give the cluster an image that ``tools/build-image`` makes."""
+        done = subprocess.run(
+            [str(_CHECKOUT / "tools" / "build-image"), what, name], capture_output=True,
+            text=True, timeout=300,
+            env={**os.environ, **self.environment, "QINLING_EXEC_IMAGE_BUILDER": "command",
+                 "QINLING_EXEC_IMAGE_COMMAND": f"{self.folder}/image"})
+        assert done.returncode == 0, done.stderr
 
 
 def find() -> Cluster:

@@ -16,6 +16,8 @@ TEMPLATE = "qinling-exec/template"
 EXECUTION, ATTEMPT = "qinling-exec/execution", "qinling-exec/attempt"
 #: Annotations of these: the function's timeout, and the bytes of log from earlier attempts.
 TIMEOUT, LOG_BEGIN = "qinling-exec/timeout", "qinling-exec/log-begin"
+#: Annotation of pools: when an engine has seen to them last, in seconds since 1970.
+ASKED = "qinling-exec/asked"
 SELECTOR = f"{MANAGED}={MANAGER}"
 
 

@@ -106,12 +106,16 @@ def template(spec: Object) -> str:
     return hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def deployment(pool: PoolRequest, spec: Object, replicas: int) -> Object:
-    """Return a runtime's pool."""
+def deployment(pool: PoolRequest, spec: Object, replicas: int, asked: str) -> Object:
+    """Return a runtime's pool.
+
+    :param asked: when; another time has the cluster try at once to make pods that it lacks.
+    """
     labels = {names.MANAGED: names.MANAGER, names.POOL: pool.runtime_id}
     return {
         "apiVersion": "apps/v1", "kind": "Deployment",
-        "metadata": {"name": names.pool(pool.runtime_id), "labels": labels},
+        "metadata": {"name": names.pool(pool.runtime_id), "labels": labels,
+                     "annotations": {names.ASKED: asked}},
         "spec": {
             "replicas": replicas,
             "revisionHistoryLimit": 0,

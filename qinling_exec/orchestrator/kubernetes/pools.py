@@ -57,12 +57,13 @@ class Pools:
         pool = Pool(request, spec, pods.template(spec))
         replicas = self._others.get(
             request.runtime_id, self._others.get(request.name or "", self._replicas))
-        wanted = pods.deployment(request, spec, replicas)
+        wanted = pods.deployment(request, spec, replicas, str(int(time.time())))
         self._client.request(
             "PATCH", self._client.path("deployments", names.pool(request.runtime_id)), wanted,
             kind=APPLY_PATCH, fieldManager=names.MANAGER, force="true")
         with self._lock:
             self._pools[request.runtime_id] = pool
+        self._delete_hopeless(pool)
         if replicas:
             self._await(pool)
 
@@ -100,6 +101,18 @@ class Pools:
     def memory(self) -> int:
         """Return the bytes that a pool's pods may use."""
         return self._shape.memory(self._size)
+
+    def _delete_hopeless(self, pool: Pool) -> None:
+        """Let pods that wait in vain, longer each time, make way for new ones that try at once."""
+        for pod in self._of(pool):
+            if pod.hopeless:
+                try:
+                    self._client.request("DELETE", self._client.path("pods", pod.name),
+                                         {"gracePeriodSeconds": 0})
+                except ApiError as error:
+                    if error.status != 404:
+                        raise
+                self._watch.forget(pod.name)
 
     def _await(self, pool: Pool) -> None:
         until, reason = time.monotonic() + self._seconds, ""
