@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.functional import processes
-from tests.functional.client import Api
+from tests.functional.client import Api, output
 from tests.functional.deployment import Deployment
 from tests.kubernetes.cluster import Cluster
 
@@ -108,4 +108,39 @@ def test_a_runtime_with_more_pods_than_others(api: Api, runtime_image: str) -> N
     api.ok("PUT", path, json={"name": "another"})
     assert processes.wait_for(
         lambda: api.ok("GET", f"{path}/pool")["capacity"] == {"total": 1, "available": 1}, 60)
+    api.ok("DELETE", path, 204)
+
+
+@pytest.mark.long
+def test_another_image_rolls_the_pool_and_leaves_what_runs_alone(
+        api: Api, cluster: Cluster, namespace: str, runtime_image: str) -> None:
+    if cluster.folder is None:
+        pytest.skip("There is no program that gives the cluster images.")
+    other = f"node.local/qinling-exec-other:{secrets.token_hex(4)}"
+    cluster.build("python3", other)
+
+    def images(label: str) -> list[str]:
+        found = cluster.get("-n", namespace, "pods", "-l", label)["items"]
+        return [pod["spec"]["containers"][0]["image"] for pod in found]
+
+    runtime = _make(api, runtime_image)["id"]
+    function = api.function(
+        "import time\ndef main():\n    print('begun')\n    time.sleep(25)\n    return 'whole'\n",
+        runtime_id=runtime, timeout=60)
+    execution = api.run(function, sync=False)["id"]
+    assert processes.wait_for(lambda: b"begun" in api.log(execution), 30)
+    path = f"/v1/runtimes/{runtime}"
+    assert "in use" in api.refused("PUT", path, 403, json={"image": other})
+    api.ok("POST", f"/v1/functions/{function}/detach", 202)  # it takes no more runs
+    api.ok("PUT", path, json={"image": other})
+    assert _settled(api, runtime)["status"] == "available"
+    assert processes.wait_for(lambda: images(f"qinling-exec/pool={runtime}") == [other], 30)
+    assert api.show(execution)["status"] == "running"
+    assert images("qinling-exec/worker") == [runtime_image]
+    assert output(api.ended(execution, 60)) == "whole"
+    quick = api.function("def main():\n    return 'new'\n", runtime_id=runtime)
+    assert output(api.run(quick)) == "new"
+    assert other in images("qinling-exec/worker")
+    for made in (function, quick):
+        api.ok("DELETE", f"/v1/functions/{made}", 204)
     api.ok("DELETE", path, 204)
