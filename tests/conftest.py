@@ -10,13 +10,18 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests import databases
+from tests import databases, order
 from tests.functional import given, processes
 from tests.functional.given import (  # noqa: F401 - hooks
     pytest_addoption,
     pytest_collection_modifyitems,
     pytest_report_collectionfinish,
 )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Take in hooks that this file has of its own already."""
+    config.pluginmanager.register(order)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
