@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import select
 import signal
 import socket
 import time
@@ -39,6 +40,22 @@ def adopt_orphans() -> None:
 def die_with_parent(yes: bool = True) -> None:
     """Be killed when the parent dies, or not any more."""
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL if yes else 0)
+
+
+def hung_up(peer: socket.socket) -> bool:
+    """Tell whether the other side of a connection is closed."""
+    try:
+        return not peer.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
+
+
+def await_end(process: int) -> None:
+    """Wait until the process of a descriptor has ended; close that."""
+    poll = select.poll()
+    poll.register(process, select.POLLIN)
+    poll.poll()
+    os.close(process)
 
 
 def forbid_new_privileges() -> None:

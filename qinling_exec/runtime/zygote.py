@@ -48,6 +48,8 @@ class Zygote:
         else:
             system.set_dumpable(False)  # runs have the same user here
         system.die_with_parent()  # the package may hang, and never see that the server is gone
+        if system.hung_up(self._control):
+            os._exit(0)  # it was gone before that
         _open_streams()
         os.chdir("/")
         os.umask(0o022)
@@ -67,7 +69,10 @@ class Zygote:
 
     def serve(self) -> None:
         """Fork keepers until the server goes away; never returns."""
-        signal.signal(signal.SIGCHLD, self._reap)
+        # Where each run has its own namespaces nobody is waited for, and what has ended is gone at
+        # once: what is not counts against the processes that a run may have.
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN if self._work.isolation.namespaces
+                      else self._reap)
         self._control.send(b"ready")
         while True:
             message, descriptors = system.receive(self._control, 1)
@@ -77,7 +82,9 @@ class Zygote:
             # Held back: a keeper that ends at once must be known when it is reaped.
             signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
             with contextlib.suppress(OSError):  # no process can be had: the server sees an end
-                self._keepers.add(self._fork(socket.socket(fileno=descriptors[0])))
+                pid = self._fork(socket.socket(fileno=descriptors[0]))
+                if not self._work.isolation.namespaces:
+                    self._keepers.add(pid)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
 
     def _fork(self, control: socket.socket) -> int:
@@ -90,8 +97,10 @@ class Zygote:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
             if self._work.isolation.namespaces:
                 system.own_users(pids=True)
+                here = os.pidfd_open(os.getpid())
                 if os.fork():
                     os._exit(0)
+                system.await_end(here)
             control.send(os.readlink("/proc/self").encode())  # the id that the server sees
             if self._work.isolation.hidden:
                 system.mount_proc()
@@ -112,7 +121,7 @@ class Zygote:
                 break
             stray = True
             self._keepers.discard(pid)
-        if stray and not self._work.isolation.namespaces:
+        if stray:
             # A keeper was killed: what it looked after is below this process now.
             system.kill_strays(self._keepers)
 

@@ -284,7 +284,9 @@ def test_what_the_package_started_on_import_ends_with_the_worker(mark: str, numb
         worker.stop()
 
 
-def test_package_that_hangs_on_import_ends_with_the_worker(mark: str) -> None:
+@pytest.mark.parametrize("pause", [0, 0.03, 0.3])
+def test_package_that_hangs_on_import_ends_with_the_worker(mark: str, pause: float) -> None:
+    """Also when the worker is gone before what loads the package has asked to end with it."""
     worker = Worker()
     try:
         data = package("import time\ntime.sleep(60)\ndef main(): pass")
@@ -297,7 +299,7 @@ def test_package_that_hangs_on_import_ends_with_the_worker(mark: str) -> None:
         thread.start()
         assert processes.wait_for(lambda: (worker.directory / "scratch" / "code").exists(), 5)
         below = list(processes.descendants(worker.process.pid))
-        time.sleep(0.3)
+        time.sleep(pause)
         worker.process.kill()
         assert processes.wait_for(lambda: not processes.alive(below), 5)
         thread.join()
