@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Schema versions, through Alembic."""
+"""Schema versions, through Alembic.
+
+Alembic is a tenth of a program's start, so only what changes the schema loads it; which revisions
+there are is read from the files' names, and the database's from Alembic's table.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +15,7 @@ import pathlib
 import time
 from collections.abc import Iterator
 
-import alembic.command
 import sqlalchemy as sa
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 
 from qinling_exec import exceptions
 from qinling_exec.db.engine import Database
@@ -47,31 +47,29 @@ def location() -> pathlib.Path:
     raise FileNotFoundError("The database migrations are not installed: reinstall qinling-exec.")
 
 
-def _config() -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(location()).replace("%", "%%"))
-    return config
-
-
 def upgrade(database: Database, revision: str = "head") -> None:
     """Bring the schema to a revision, by default the newest.
 
     :raises qinling_exec.exceptions.InputError: it is at a revision of a newer program.
     """
     refuse_newer(version(database))
-    _run(database, alembic.command.upgrade, revision)
+    _run(database, "upgrade", revision)
 
 
 def downgrade(database: Database, revision: str) -> None:
     """Bring the schema back to a revision; ``base`` removes every table."""
-    _run(database, alembic.command.downgrade, revision)
+    _run(database, "downgrade", revision)
 
 
-def _run(database: Database, command: object, revision: str) -> None:
-    config = _config()
+def _run(database: Database, command: str, revision: str) -> None:
+    import alembic.command
+    import alembic.config
+
+    config = alembic.config.Config()
+    config.set_main_option("script_location", str(location()).replace("%", "%%"))
     with database.patient() as connection, _alone(connection):
         config.attributes["connection"] = connection
-        command(config, revision)  # type: ignore[operator]
+        getattr(alembic.command, command)(config, revision)
         connection.commit()
 
 
@@ -111,16 +109,20 @@ def _alone(connection: sa.Connection) -> Iterator[None]:
 def version(database: Database) -> str | None:
     """Return the revision that the database is at, None when it has no schema."""
     with database.engine.connect() as connection:
-        return _heads(connection)
+        if not sa.inspect(connection).has_table("alembic_version"):
+            return None
+        found: str | None = connection.execute(
+            sa.text("SELECT version_num FROM alembic_version")).scalar()
+        return found
 
 
-def _heads(connection: sa.Connection) -> str | None:
-    return MigrationContext.configure(connection).get_current_revision()
-
-
-def newest() -> str | None:
+def newest() -> str:
     """Return the newest revision that this program knows."""
-    return ScriptDirectory.from_config(_config()).get_current_head()
+    return max(_revisions())
+
+
+def _revisions() -> set[str]:
+    return {path.name.partition("_")[0] for path in (location() / "versions").glob("[0-9]*.py")}
 
 
 def refuse_newer(current: str | None) -> None:
@@ -129,8 +131,7 @@ def refuse_newer(current: str | None) -> None:
     :param current: its revision, None without a schema.
     :raises qinling_exec.exceptions.InputError: a newer program made it.
     """
-    scripts = ScriptDirectory.from_config(_config())
-    if current not in {None, *(script.revision for script in scripts.walk_revisions())}:
+    if current not in {None, *_revisions()}:
         raise exceptions.InputError(
             f"The database's schema is {current}, which this program does not know: a newer one"
             " has used it. Use that one, or another database."

@@ -3,17 +3,29 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 
 from qinling_exec import exceptions
 from qinling_exec.db import migration, models, online
 from qinling_exec.db.engine import Database
 
 pytestmark = pytest.mark.every_database
+
+
+def test_the_files_names_tell_the_revisions():
+    config = Config()
+    config.set_main_option("script_location", str(migration.location()))
+    scripts = ScriptDirectory.from_config(config)
+    assert scripts.get_current_head() == migration.newest()
+    for script in scripts.walk_revisions():
+        assert Path(script.path).name.startswith(f"{script.revision}_")
 
 
 def test_migrations_and_models_make_the_same_schema(database):
