@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from functools import partial
 from typing import Any
 
@@ -48,6 +50,9 @@ from qinling_exec.quota import limits as project_limits
 from qinling_exec.quota.holding import Holding
 from qinling_exec.runtime.package import Limits
 
+LOG = logging.getLogger(__name__)
+#: How long an engine may take to end a worker that hangs, and between looks, in seconds.
+_GIVE_UP_SECONDS, _GIVE_UP_LOOK = 40.0, 0.1
 _LEASE_LOST = (
     "The process that ran the execution could not reach the database in time and ended the run."
     " The function may have done its work in part."
@@ -99,7 +104,8 @@ class Service:
         self._slots = Slots()
         self._wire = Wire()
         self._fleet: Fleet | None = None
-        self.followers = Followers(self.database, conf.api.max_followers, conf.api.follow_threads)
+        self.followers = Followers(self.database, conf.api.max_followers, conf.api.follow_threads,
+                                   conf.api.follow_stall_seconds)
         self._flusher = Flusher(self.database, self.followers.stored)
         self.workers = Workers(self.database, self.wakeup, conf.engine.function_concurrency)
         self._dispatch = Dispatch(self._wire, self._slots, self._flusher, conf.limits.log_size,
@@ -132,11 +138,24 @@ class Service:
         return Acceptance(self.database, keys, quotas, runs_images=self._driver.runs_images)
 
     def _give_up_worker(self, worker: Worker, execution_id: str) -> None:
-        """End a worker that hangs; what has no rights for that leaves it to the engines."""
+        """End a worker that hangs; what has no rights for that has an engine do it.
+
+        :raises TimeoutError: no engine has done so.
+        """
         if self._fleet is not None:
             self._fleet.end_run(worker, execution_id)
             return
-        self.workers.give_up(worker.name)
+        if self._wire.is_gone(worker):
+            self.workers.remove(worker.name)
+            self.wakeup.ring()
+            return
+        LOG.warning("Worker %s neither answers nor ends a run: it is to be ended.", worker.name)
+        self.workers.give_up(worker.name, self._driver.shared)
+        until = time.monotonic() + _GIVE_UP_SECONDS
+        while self.workers.loss(worker.name) is None:
+            if time.monotonic() > until:
+                raise TimeoutError("no engine has ended it")
+            time.sleep(_GIVE_UP_LOOK)
 
     def _keys(self) -> Keys:
         return Keys(self.database, self.conf.api.idempotency_seconds)

@@ -5,6 +5,9 @@ The settings come from the service's own configuration, group [api]; GUNICORN_CM
 command line win over them. QINLING_EXEC_CONFIG_FILES names the service's config files.
 """
 
+import signal
+import threading
+
 from qinling_exec.cmd import refusal
 from qinling_exec.wsgi import api
 
@@ -25,8 +28,16 @@ limit_request_line = 8190
 
 
 def post_worker_init(worker):
-    """Become a runner before the first request."""
+    """Become a runner before the first request; know when the process is to end."""
     api.application.start()
+    end = signal.getsignal(signal.SIGTERM)
+
+    def release_and_end(number, frame):
+        # In a thread: what a signal interrupts may hold the lock that this needs.
+        threading.Thread(target=api.application.release_waiters, daemon=True).start()
+        end(number, frame)
+
+    signal.signal(signal.SIGTERM, release_and_end)
 
 
 def worker_exit(server, worker):

@@ -14,6 +14,7 @@ from qinling_exec.context import RequestContext
 from qinling_exec.db import models, scope
 from qinling_exec.db.engine import Database, utcnow
 from qinling_exec.db.wakeup import Wakeup
+from qinling_exec.orchestrator.workers import LEAVING
 
 CREATING, AVAILABLE, ERROR = "creating", "available", "error"
 UPGRADING, DELETING = "upgrading", "deleting"
@@ -134,7 +135,8 @@ class Runtimes:
         joined = _workers.join(_functions, _functions.c.id == _workers.c.function_id)
         working = (
             sa.select(_workers.c.name).select_from(joined)
-            .where(_functions.c.runtime_id == runtime_id, _workers.c.state != "draining").limit(1)
+            .where(_functions.c.runtime_id == runtime_id, _workers.c.state.not_in(LEAVING))
+            .limit(1)
         )
         if connection.execute(working).first():
             raise exceptions.NotAllowed(f"Runtime {runtime_id} is still in use by functions.")

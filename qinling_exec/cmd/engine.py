@@ -63,6 +63,9 @@ def _read_again(conf: cfg.ConfigOpts) -> None:
     try:
         consistency.check(_load())  # mutate_config_files would take over any text
         conf.mutate_config_files()
+        # oslo.config has forgotten the old values before it read the new ones; what another thread
+        # looked at meanwhile, it has remembered again.
+        conf.register_opts([])
         LOG.info("The configuration was read again.")
     except (exceptions.ServiceError, cfg.Error) as error:
         LOG.error("The configuration could not be read again and stays as it was: %s", error)

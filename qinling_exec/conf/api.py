@@ -42,6 +42,11 @@ OPTS = [
              " holds an open file; see also ulimit -n.",
     ),
     cfg.IntOpt(
+        "follow_stall_seconds", default=120, min=1,
+        help="Seconds for which a client that follows a log may take nothing of what there is for"
+             " it; then its connection is closed, and it can go on where it was with a Range.",
+    ),
+    cfg.IntOpt(
         "follow_threads", default=8, min=0,
         help="Further clients that follow logs where the server keeps its connections to itself:"
              " with uWSGI, or with TLS. Each holds one of the server's threads.",

@@ -96,7 +96,10 @@ class Batches:
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[sa.Connection]:
-        """Write; what was written is on the disk when this ends without an exception."""
+        """Write; what was written is on the disk when this ends.
+
+        That is so after an exception too: its reason may be what others of the batch have written.
+        """
         self._turns.take()
         try:
             batch = self._open = self._open or self._new()
@@ -108,7 +111,7 @@ class Batches:
                 yield batch.connection
         finally:
             self._leave(batch)
-        batch.wait()
+            batch.wait()
 
     def _new(self) -> _Batch:
         with ExitStack() as resources:

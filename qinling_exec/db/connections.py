@@ -17,7 +17,7 @@ from oslo_db.sqlalchemy import engines
 from sqlalchemy import pool
 
 from qinling_exec import exceptions
-from qinling_exec.db import failures, timed
+from qinling_exec.db import failures, packets, timed
 
 #: [database] options that are handed to oslo.db as they are.
 _PASSED_ON = (
@@ -132,6 +132,7 @@ def _set_up_mysql(engine: sa.Engine, limits: _Limits) -> None:
 
     sa.event.listen(engine, "do_connect", connect)
     sa.event.listen(engine, "connect", prepare)
+    packets.guard(engine)
     _watch(engine)
 
 

@@ -26,6 +26,8 @@ class Kind(enum.Enum):
     FULL = enum.auto()
     #: The database can't keep such a value.
     VALUE = enum.auto()
+    #: It is longer than what the database takes in one piece.
+    TOO_LARGE = enum.auto()
     OTHER = enum.auto()
 
 
@@ -39,6 +41,7 @@ _CODES: dict[Kind, frozenset[str | int]] = {
     Kind.BUSY: frozenset({"57014", "55P03", "53300", "53200", "25P03",
                           1205, 1969, 3024, 1040, 1203, 1226}),
     Kind.FULL: frozenset({"53100", 1021, 1114, 3, 28}),
+    Kind.TOO_LARGE: frozenset({1153}),
     Kind.VALUE: frozenset({1264, 1292, 1366, 1406, 1300, 1411, 1258}),
     # Not to be reached, or not with these credentials; about to end, starting up, read-only (a
     # failover has made another one the primary) or no working part of its cluster: another
@@ -118,6 +121,8 @@ def answer(error: BaseException) -> exceptions.ServiceError | None:
         return exceptions.Unavailable("The database can't be reached. Try again later.")
     if found is Kind.CONFLICT or found is Kind.BUSY:
         return exceptions.Unavailable("The database is busy. Try again later.")
+    if found is Kind.TOO_LARGE:
+        return exceptions.TooLarge("A value is larger than what the database takes.")
     if found is Kind.FULL:
         return exceptions.InsufficientStorage()
     if found is Kind.VALUE:

@@ -62,8 +62,8 @@ def settle(connection: sa.Connection, fence: states.Fence, outcome: states.Outco
         if row.cancel_requested_at is not None:
             if outcome.status == states.ERROR:
                 outcome = states.cancelled()
-        elif repeat is not Repeat.NEVER and _may_repeat(connection, row.function_id, fence,
-                                                        outcome):
+        elif repeat is not Repeat.NEVER and not outcome.final and _may_repeat(
+                connection, row.function_id, fence, outcome):
             pause = 0.0 if repeat is Repeat.AT_ONCE else _pause(fence.attempt)
             return _again(connection, fence, pause)
     text = records.end(connection, fence, outcome, now)
@@ -102,7 +102,7 @@ def _pause(attempt: int) -> float:
 
 
 def _again(connection: sa.Connection, fence: states.Fence, pause: float) -> Settled | None:
-    retry_at = clock.read(connection) + timedelta(seconds=pause) if pause else None
+    retry_at = clock.read(connection) + timedelta(seconds=pause)
     changed = connection.execute(
         sa.update(_table).where(*records.held_by(fence))
         .values(runner_id=None, worker=None, started_at=None, retry_at=retry_at)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -11,8 +10,8 @@ from collections.abc import Callable, Sequence
 import sqlalchemy as sa
 
 from qinling_exec import exceptions, metrics
-from qinling_exec.db import clock, models
-from qinling_exec.db.engine import Database, utcnow
+from qinling_exec.db import clock
+from qinling_exec.db.engine import Database
 from qinling_exec.executions import records, states
 from qinling_exec.executions.waiters import Waiters
 
@@ -25,7 +24,6 @@ _LOOK_SECONDS = 0.1
 _TRIES = 5
 
 _table = records.table
-_results = models.ExecutionResult.__table__
 
 
 class Ended(exceptions.Conflict):
@@ -109,7 +107,7 @@ def _missing(execution_id: str) -> exceptions.NotFound:
 def _request(connection: sa.Connection, execution_id: str,
              scope: Sequence[sa.ColumnElement[bool]]) -> str:
     for _ in range(_TRIES):
-        if _cancel_queued(connection, execution_id, scope):
+        if records.end_waiting(connection, execution_id, states.cancelled(), scope):
             return states.CANCELLED
         if _mark(connection, execution_id, scope):
             return states.RUNNING
@@ -125,24 +123,6 @@ def _request(connection: sa.Connection, execution_id: str,
             return states.RUNNING
         # It was claimed, and put back, between the two looks.
     return states.RUNNING
-
-
-def _cancel_queued(connection: sa.Connection, execution_id: str,
-                   scope: Sequence[sa.ColumnElement[bool]]) -> bool:
-    """End an execution that nobody runs."""
-    now = utcnow()
-    changed = connection.execute(
-        sa.update(_table)
-        .where(_table.c.id == execution_id, records.NOT_ENDED,
-               _table.c.runner_id.is_(None), *scope)
-        .values(status=states.CANCELLED, finished_at=now, updated_at=now)
-    )
-    if not changed.rowcount:
-        return False
-    text = json.dumps(states.cancelled().result)
-    connection.execute(sa.insert(_results),
-                       {"execution_id": execution_id, "data": text.encode()})
-    return True
 
 
 def _mark(connection: sa.Connection, execution_id: str,

@@ -60,6 +60,12 @@ class Executions:
         self._ending = ending
         self._holdings = holdings
         self._sync_seconds = sync_seconds
+        self._leaving = False
+
+    def release_waiters(self) -> None:
+        """Answer those who wait for executions that others run: this process is to end."""
+        self._leaving = True
+        self._waiters.wake_all()
 
     def submit(self, context: RequestContext, request: Request) -> Execution:
         """Accept an execution; a synchronous one has ended when this returns.
@@ -179,20 +185,29 @@ class Executions:
     def delete(self, context: RequestContext, execution_id: str) -> None:
         """Delete an execution with its input, result and log; one that runs is cancelled first.
 
+        Its record stays until its run has ended: without it nobody would end the run of a process
+        that died.
+
         :raises qinling_exec.exceptions.NotFound: there is none.
+        :raises qinling_exec.exceptions.Conflict: its run has not ended yet.
         """
-        table = records.table
-        query = sa.delete(table).where(table.c.id == execution_id,
-                                       *scope.visible(table, context))
-        with self._database.writer() as connection:
-            ended = connection.execute(query.where(table.c.status != states.RUNNING)).rowcount
-        if ended:
+        if self._delete_ended(context, execution_id):
             return
         with contextlib.suppress(Ended):
-            self._end(context, execution_id)
-        with self._database.writer() as connection:
-            connection.execute(query)
+            if self._end(context, execution_id) == states.RUNNING:
+                raise exceptions.Conflict(
+                    f"Execution {execution_id} is being cancelled, and its run has not ended yet."
+                    " Delete it again in a while.")
+        self._delete_ended(context, execution_id)
         self._waiters.ended(execution_id)
+
+    def _delete_ended(self, context: RequestContext, execution_id: str) -> bool:
+        table = records.table
+        query = sa.delete(table).where(table.c.id == execution_id,
+                                       table.c.status != states.RUNNING,
+                                       *scope.visible(table, context))
+        with self._database.writer() as connection:
+            return bool(connection.execute(query).rowcount)
 
     def _end(self, context: RequestContext, execution_id: str) -> str:
         """Have an execution cancelled; return its status after a while."""
@@ -237,15 +252,16 @@ class Executions:
                        updated_at=now)
 
     def _wait(self, context: RequestContext, execution: Execution) -> Execution:
-        """Wait for a queued execution to end."""
+        """Wait for a queued execution to end, or for this process to be told to."""
         until = time.monotonic() + self._sync_seconds
         event = self._waiters.expect(execution.id)
         try:
             while True:
-                event.wait(min(_LOOK_SECONDS, max(0.0, until - time.monotonic())))
+                left = 0.0 if self._leaving else max(0.0, until - time.monotonic())
+                event.wait(min(_LOOK_SECONDS, left))
                 event.clear()
                 current = self._look(context, execution)
-                if current.status in states.ENDED or time.monotonic() >= until:
+                if current.status in states.ENDED or self._leaving or time.monotonic() >= until:
                     return current
         finally:
             self._waiters.forget(execution.id, event)

@@ -40,6 +40,7 @@ _REASONS = frozenset({"exception", "timeout", "memory", "processes", "exit", "si
                       "too-large", "cancelled", "error"})
 _LOST = ("The worker that ran the function was lost before it answered{}. The function may have"
          " done its work in part.")
+_UNSURE = " It may go on: nobody could make sure that it has ended, so it is not attempted again."
 
 
 class NotStarted(Exception):
@@ -77,7 +78,7 @@ class Dispatch:
     :param may_start: tells whether a runner's lease holds: what others may have taken over is not
         begun.
     :param on_hung: called with a worker that neither answers nor ends a run, and the run's
-        execution.
+        execution; returns when both have ended, and raises what keeps it from that.
     :param why_lost: finds out why a worker that broke off is none any more; empty: nobody knows.
     """
 
@@ -126,11 +127,12 @@ class Dispatch:
             LOG.warning("Worker %s was lost with execution %s: %s", worker.name,
                         run.fence.execution_id, error)
             why = "" if going.ending else self._why_lost(worker)
-            self._end_on(worker, run.fence)
+            certain = self._end_on(worker, run.fence)
             if going.asked:
                 return states.cancelled(), sink
-            return states.error(going.reason or _LOST.format(f": {why}" if why else ""),
-                                "worker-lost"), sink
+            reason = going.reason or _LOST.format(f": {why}" if why else "")
+            return states.error(reason if certain else reason + _UNSURE, "worker-lost",
+                                final=not certain), sink
         finally:
             self._flusher.remove(sink)
             with self._lock:
@@ -139,17 +141,21 @@ class Dispatch:
                 self._slots.suspect(worker)
             self._slots.give_back(worker, full)
 
-    def _end_on(self, worker: Worker, fence: states.Fence) -> None:
+    def _end_on(self, worker: Worker, fence: states.Fence) -> bool:
         """See that a run has ended, with its worker if that does not answer.
 
         Then it may be begun again elsewhere, and whoever cancelled it need not wait for a timeout.
+
+        :returns: False when it may go on.
         """
         if self._wire.cancel(worker, fence.execution_id):
-            return
+            return True
         try:
             self._on_hung(worker, fence.execution_id)
         except Exception as error:
             LOG.warning("Worker %s could not be given up: %s", worker.name, error)
+            return False
+        return True
 
     def has(self, execution_id: str) -> bool:
         """Tell whether an execution runs here."""

@@ -13,7 +13,7 @@ from qinling_exec.db.wakeup import ENDED, QUEUE, Wakeup
 from qinling_exec.executions import attempts, logs, states
 from qinling_exec.executions.attempts import Repeat, Settled
 from qinling_exec.executions.outbox import Outbox
-from qinling_exec.executions.queue import Queue
+from qinling_exec.executions.queue import Group, Queue
 from qinling_exec.executions.waiters import Waiters
 
 LOG = logging.getLogger(__name__)
@@ -22,6 +22,8 @@ _TOO_MUCH = ("The database could not be reached when the function ended, and the
              " it had no memory left to keep its result.")
 _BROKEN = ("The service met an error of its own and lost track of the run. The function may have"
            " done its work. The service's log says more.")
+_TOO_LARGE = ("The function has ended, and its result is larger than what the database of the"
+              " service takes.")
 #: Of an outcome in the outbox besides its result and log, in bytes.
 _OVERHEAD = 4096
 
@@ -62,6 +64,22 @@ class Ending:
         """End an attempt that an error of this service cut off; it may have been carried out."""
         LOG.exception("Execution %s, attempt %s, can't go on.", fence.execution_id, fence.attempt)
         self.finish(fence, states.error(_BROKEN), awaited=True)
+
+    def give_up(self, group: Group, reason: str, most: int,
+                before: datetime | None = None) -> int:
+        """End executions that wait and can't be begun, or have waited too long.
+
+        :param most: that are ended at once.
+        :param before: only those that have waited since before that time.
+        :returns: how many there were.
+        """
+        outcome = states.error(reason)
+        ids = self._queue.end(group, outcome, most, before)
+        for execution_id in ids:
+            metrics.ENDED.labels(outcome.status, outcome.reason).inc()
+            LOG.info("Execution %s ended: %s.", execution_id, outcome.status)
+            self._wakeup.send(ENDED, execution_id)
+        return len(ids)
 
     def put_back(self, fence: states.Fence, started_at: datetime) -> None:
         """Return an execution that was not started; the attempt does not count.
@@ -105,6 +123,15 @@ class Ending:
             lambda: self._write(fence, states.error(reason), None, now, True, repeat))
 
     def _write(self, fence: states.Fence, outcome: states.Outcome, sink: logs.Sink | None,
+               now: datetime, awaited: bool, repeat: Repeat) -> Settled | None:
+        try:
+            return self._store(fence, outcome, sink, now, awaited, repeat)
+        except exceptions.TooLarge:
+            LOG.error("The result of execution %s, attempt %s, is larger than what the database"
+                      " takes.", fence.execution_id, fence.attempt)
+            return self._store(fence, states.error(_TOO_LARGE), sink, now, awaited, Repeat.NEVER)
+
+    def _store(self, fence: states.Fence, outcome: states.Outcome, sink: logs.Sink | None,
                now: datetime, awaited: bool, repeat: Repeat) -> Settled | None:
         count = 0
         try:

@@ -14,7 +14,7 @@ from typing import Any
 from qinling_exec import context, faultpoint, metrics, tracing
 from qinling_exec.db.engine import Database, utcnow
 from qinling_exec.db.wakeup import IDLE_SECONDS, Pace, Wakeup
-from qinling_exec.executions import dispatch, states
+from qinling_exec.executions import dispatch
 from qinling_exec.executions.attempts import Repeat
 from qinling_exec.executions.dispatch import Dispatch
 from qinling_exec.executions.ending import Ending
@@ -212,28 +212,20 @@ class Engine:
             target = view.targets.get(group)
             reason = None if target is None else self._fleet.failure(target.fingerprint)
             if target is None:
-                self._end(group, _GONE, Repeat.NEVER)
+                self._end(group, _GONE)
                 view.groups.remove(group)
             elif target.image is not None and self._images is None:
-                self._end(group, _NO_IMAGES, Repeat.NEVER)
+                self._end(group, _NO_IMAGES)
                 view.groups.remove(group)
             elif reason is not None:
                 self._end(group, f"No worker could be started for the function: {reason}")
                 view.groups.remove(group)
             elif group.oldest < oldest:
                 self._end(group, f"The execution could not be started within {most} seconds, which"
-                                 " is as long as one may wait here.", Repeat.NEVER, oldest)
+                                 " is as long as one may wait here.", oldest)
 
-    def _end(self, group: Group, reason: str, repeat: Repeat = Repeat.LATER,
-             before: datetime | None = None) -> None:
-        LOG.warning("Function %s (version %s): %s", group.function_id, group.version, reason)
-        with self._holdings.claiming():
-            claimed = self._queue.claim(self._runner.id, group, [None] * _GIVEN_UP,
-                                        before=before)
-            for item in claimed:
-                self._holdings.hold(item.fence.execution_id)
-        for item in claimed:
-            self._runner.beat()
-            self._ending.finish(item.fence, states.error(reason), awaited=item.sync,
-                                repeat=repeat)
-            self._holdings.let_go(item.fence.execution_id)
+    def _end(self, group: Group, reason: str, before: datetime | None = None) -> None:
+        count = self._ending.give_up(group, reason, _GIVEN_UP, before)
+        if count:
+            LOG.warning("Function %s (version %s): %s executions have ended: %s",
+                        group.function_id, group.version, count, reason)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 import socket
+import time
 from collections import deque
 from dataclasses import dataclass
 
@@ -45,6 +46,7 @@ class Follower:
         self._left = follow.left
         self._chunked = chunked
         self._out: deque[memoryview] = deque([memoryview(head)])
+        self._moved = time.monotonic()
         #: All has been handed over; the connection is closed when it is sent.
         self.ended = False
         if follow.begin:
@@ -61,6 +63,10 @@ class Follower:
     def sending(self) -> bool:
         """True while there is something that could not be sent yet."""
         return bool(self._out)
+
+    def stalled(self, seconds: float) -> bool:
+        """Tell whether the client has taken nothing for so long of what there is for it."""
+        return bool(self._out) and time.monotonic() - self._moved > seconds
 
     def feed(self, pieces: list[bytes]) -> None:
         """Take pieces of the log that follow each other and begin at the follower's place."""
@@ -90,6 +96,7 @@ class Follower:
                 sent = self.socket.sendmsg(list(itertools.islice(self._out, _TOGETHER)))
             except (BlockingIOError, InterruptedError):
                 return True
+            self._moved = time.monotonic()
             while self._out and sent >= len(self._out[0]):
                 sent -= len(self._out.popleft())
             if sent:
@@ -107,6 +114,8 @@ class Follower:
             return True
 
     def _put(self, data: bytes) -> None:
+        if not self._out:
+            self._moved = time.monotonic()  # there was nothing to take before
         if self._chunked:
             self._out += (memoryview(b"%x\r\n" % len(data)), memoryview(data),
                           memoryview(b"\r\n"))

@@ -31,11 +31,14 @@ class Followers:
 
     :param most: clients with a socket of their own.
     :param most_threads: further ones that hold a thread of the server each.
+    :param patience: seconds for which a client may take nothing of what there is for it.
     """
 
-    def __init__(self, database: Database, most: int, most_threads: int) -> None:
+    def __init__(self, database: Database, most: int, most_threads: int,
+                 patience: float) -> None:
         self._database = database
         self._most = most
+        self._patience = patience
         self._lock = threading.Lock()
         self._new: collections.deque[Follower] = collections.deque()
         self._followed: collections.Counter[str] = collections.Counter()
@@ -148,6 +151,8 @@ class Followers:
     def _look(self) -> None:
         """Hand out what is new in the logs that somebody waits for."""
         began = time.monotonic()
+        for stalled in [one for one in self._all if one.stalled(self._patience)]:
+            self._drop(stalled)  # others may want its place; it can go on where it was
         hungry = [follower for follower in self._all if follower.hungry]
         wanted: dict[str, set[int]] = collections.defaultdict(set)
         for follower in hungry:

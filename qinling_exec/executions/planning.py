@@ -48,7 +48,7 @@ class View:
         target = self.targets[group]
         return [worker for worker in self.workers if _is_of(worker, group)
                 and worker.fingerprint == target.fingerprint
-                and worker.state != workers.DRAINING]
+                and worker.state not in workers.LEAVING]
 
 
 class Planning:
@@ -158,7 +158,7 @@ class Planning:
         starting: Counter[str] = Counter()
         for worker in view.workers:
             project = view.owners.get(worker.function_id, "")
-            has[project] += worker.state != workers.DRAINING
+            has[project] += worker.state not in workers.LEAVING
             starting[project] += (worker.state == workers.STARTING
                                   and worker.runner_id == self._runner.id)
         total: int = self._options.max_workers
@@ -190,7 +190,7 @@ class Planning:
 
     def _drain_outdated(self, view: View) -> None:
         names = [worker.name for group in view.groups for worker in view.workers
-                 if _is_of(worker, group) and worker.state != workers.DRAINING
+                 if _is_of(worker, group) and worker.state not in workers.LEAVING
                  and worker.fingerprint != view.targets[group].fingerprint]
         self._drain(names)
 
@@ -201,7 +201,7 @@ class Planning:
         Those with nothing to do first; then, for projects below their share, one of the project
         that is the most above its own.
         """
-        leaving = sum(worker.state == workers.DRAINING for worker in view.workers)
+        leaving = sum(worker.state in workers.LEAVING for worker in view.workers)
         if len(view.workers) < total - total // 8 or len(unmet) <= leaving:
             return
         runs: Counter[str] = Counter()

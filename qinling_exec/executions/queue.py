@@ -58,6 +58,8 @@ def _compile_is_running_there(element: _is_running, compiler: Any, **options: An
 _running = _is_running(_table.c.status)
 _queued = (_running, _table.c.runner_id.is_(None))
 _due = sa.or_(_table.c.retry_at.is_(None), _table.c.retry_at <= clock.now())
+#: Since when it waits: since it came, or since another attempt may be begun.
+_since = sa.func.coalesce(_table.c.retry_at, _table.c.created_at)
 _held = (_table.c.status == sa.literal_column(f"'{states.RUNNING}'"), _table.c.runner_id > "")
 
 
@@ -136,20 +138,29 @@ class Queue:
         ).scalar_one()
         return count
 
-    def claim(self, runner_id: str, group: Group, workers: Sequence[str | None], *,
-              before: datetime | None = None) -> list[Claimed]:
-        """Take the oldest waiting executions of a group, one for each worker's name.
-
-        :param before: only those that came before that time.
-        """
+    def claim(self, runner_id: str, group: Group,
+              workers: Sequence[str | None]) -> list[Claimed]:
+        """Take the oldest waiting executions of a group, one for each worker's name."""
         with self._database.writer() as connection:
             _keep_to_order(connection)
-            query = _oldest(self._database.kind, group, before, len(workers))
+            query = _oldest(self._database.kind, group, None, len(workers))
             ids = list(connection.execute(query.with_for_update(skip_locked=True)).scalars())
             for worker, pairs in groupby(sorted(zip(workers, ids, strict=False),
                                                 key=lambda pair: pair[0] or ""), itemgetter(0)):
                 _take(connection, runner_id, worker, [pair[1] for pair in pairs])
             return _taken(connection, runner_id, ids)
+
+    def end(self, group: Group, outcome: states.Outcome, most: int,
+            before: datetime | None = None) -> list[str]:
+        """End the oldest waiting executions of a group, and return their ids; it is no attempt.
+
+        :param before: only those that have waited since before that time.
+        """
+        with self._database.writer() as connection:
+            _keep_to_order(connection)
+            query = _oldest(self._database.kind, group, before, most)
+            ids = connection.execute(query.with_for_update(skip_locked=True)).scalars().all()
+            return [one for one in ids if records.end_waiting(connection, one, outcome)]
 
     def put_back(self, fence: states.Fence, started_at: datetime) -> bool:
         """Return an execution that was not started; the attempt does not count.
@@ -165,7 +176,9 @@ class Queue:
                 .where(*records.held_by(fence), _table.c.started_at == started_at,
                        _table.c.cancel_requested_at.is_(None))
                 .values(runner_id=None, worker=None, started_at=None,
-                        attempts=fence.attempt - 1)
+                        attempts=fence.attempt - 1,
+                        # It does not wait since it came, if it was begun before.
+                        retry_at=started_at if fence.attempt > 1 else None)
             )
             if result.rowcount:
                 return True
@@ -198,7 +211,7 @@ def _oldest(kind: str, group: Group, before: datetime | None,
     """Return the query of a group's executions that have waited the longest."""
     query = sa.select(_table.c.id).where(*_queued, *_of(group), _due)
     if before is not None:
-        query = query.where(_table.c.created_at < before)
+        query = query.where(_since < before)
     order = _WHOLE_ORDER if kind == "postgresql" else _AGE
     return _by_index(query.order_by(*order).limit(count))
 

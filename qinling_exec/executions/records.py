@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -114,6 +115,25 @@ def held_by(fence: states.Fence) -> tuple[sa.ColumnElement[bool], ...]:
     """Return the condition that an attempt still owns its execution."""
     return (table.c.id == fence.execution_id, table.c.status == states.RUNNING,
             table.c.runner_id == fence.runner_id, table.c.attempts == fence.attempt)
+
+
+def end_waiting(connection: sa.Connection, execution_id: str, outcome: states.Outcome,
+                scope: Sequence[sa.ColumnElement[bool]] = ()) -> bool:
+    """Give an execution that nobody runs its terminal state; tell whether that was so.
+
+    :param scope: further conditions.
+    """
+    now = utcnow()
+    changed = connection.execute(
+        sa.update(table)
+        .where(table.c.id == execution_id, NOT_ENDED, table.c.runner_id.is_(None), *scope)
+        .values(status=outcome.status, finished_at=now, updated_at=now)
+    )
+    if not changed.rowcount:
+        return False
+    text = json.dumps(outcome.result)
+    connection.execute(_INSERT_RESULT, {"execution_id": execution_id, "data": text.encode()})
+    return True
 
 
 def end(connection: sa.Connection, fence: states.Fence, outcome: states.Outcome,

@@ -27,19 +27,21 @@ class Outcome:
 
     :param result: JSON object with ``output`` and, when it is known, ``duration`` in seconds.
     :param reason: one of a few words, for whoever counts.
+    :param final: it is not attempted again, whatever its function allows.
     """
 
     status: str
     result: dict[str, Any]
     reason: str = "none"
+    final: bool = False
 
 
-def error(text: str, reason: str = "service") -> Outcome:
+def error(text: str, reason: str = "service", final: bool = False) -> Outcome:
     """Return the outcome of a run that the service could not bring to its end.
 
     :param text: what the caller reads.
     """
-    return Outcome(ERROR, {"output": text}, reason)
+    return Outcome(ERROR, {"output": text}, reason, final)
 
 
 def cancelled(duration: float | None = None) -> Outcome:

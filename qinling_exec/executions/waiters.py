@@ -72,6 +72,13 @@ class Waiters:
         for event in events:
             event.set()
 
+    def wake_all(self) -> None:
+        """Wake everybody, whatever they wait for."""
+        with self._lock:
+            awaited = list(self._events)
+        for execution_id in awaited:
+            self.ended(execution_id)
+
     def _loop(self) -> None:
         pause = 0.0
         while True:

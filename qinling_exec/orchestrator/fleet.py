@@ -99,8 +99,9 @@ class Fleet:
         for worker in mine:
             if worker.state == workers.STARTING:
                 self._background.once(worker.name, functools.partial(self._start, worker))
-            elif worker.state == workers.DRAINING:
-                self._background.once(worker.name, functools.partial(self._retire, worker))
+            elif worker.state in workers.LEAVING:
+                end = self._retire if worker.state == workers.DRAINING else self._gone
+                self._background.once(worker.name, functools.partial(end, worker))
             elif self._slots.suspected(worker.name) or look or worker.name in self._lost:
                 self._background.once(worker.name, functools.partial(self._check, worker))
         if look:
@@ -152,8 +153,7 @@ class Fleet:
             with self._database.writer() as connection:
                 connection.execute(sa.delete(table).where(table.c.runner_id == self._owner()))
         except Unavailable as error:
-            LOG.warning("The workers are gone, their rows could not be deleted; an engine does "
-                        "that once the database is back: %s", error)
+            LOG.warning("The workers' rows stay until the database is back: %s", error)
 
     def failure(self, fingerprint: str) -> str | None:
         """Return why workers of a shape can't be had, once that is certain; None before."""

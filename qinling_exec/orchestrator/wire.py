@@ -146,6 +146,24 @@ class Wire:
             return False
         return True
 
+    def is_gone(self, worker: Worker) -> bool:
+        """Tell whether a local worker's process has ended: nobody holds its socket any more.
+
+        Of one that is reached through a network that can't be told from here.
+        """
+        address = worker.address or ""
+        if not address.startswith("unix:"):
+            return False
+        connection = _Connection(address)
+        try:
+            connection.connect()
+        except (ConnectionRefusedError, FileNotFoundError):
+            return True
+        except OSError:
+            return False
+        connection.close()
+        return False
+
     def forget(self, worker: Worker) -> None:
         """Close the connections to a worker that is going away."""
         with self._lock:

@@ -13,8 +13,11 @@ from qinling_exec.db import models
 from qinling_exec.db.engine import Database, utcnow
 from qinling_exec.db.wakeup import Wakeup
 
-#: Wanted and not there yet; takes runs; takes no new ones and goes when it has none.
-STARTING, READY, DRAINING = "starting", "ready", "draining"
+#: Wanted and not there yet; takes runs; takes no new ones and goes when it has none; is ended with
+#: all that it runs.
+STARTING, READY, DRAINING, ENDING = "starting", "ready", "draining", "ending"
+#: Of those that are going.
+LEAVING = (DRAINING, ENDING)
 
 _table = models.Worker.__table__
 _runtimes = models.Runtime.__table__
@@ -72,7 +75,7 @@ class Workers:
         query = (
             sa.select(_table.c.name)
             .where(_table.c.function_id == function_id, _table.c.function_version == version,
-                   _table.c.state != DRAINING)
+                   _table.c.state.not_in(LEAVING))
             .order_by(_table.c.created_at, _table.c.name).limit(limit)
         )
         with self._database.reader() as connection:
@@ -83,7 +86,8 @@ class Workers:
         which = [_table.c.function_id == function_id]
         if version is not None:
             which.append(_table.c.function_version == version)
-        connection.execute(sa.update(_table).where(*which).values(state=DRAINING))
+        connection.execute(sa.update(_table).where(*which, _table.c.state != ENDING)
+                           .values(state=DRAINING))
 
     def want(self, connection: sa.Connection, function_id: str, version: int, fingerprint: str,
              count: int, runner_id: str | None = None) -> None:
@@ -116,7 +120,7 @@ class Workers:
                                .with_for_update())
             has = connection.execute(sa.select(sa.func.count()).where(
                 _table.c.function_id == function_id, _table.c.function_version == version,
-                _table.c.fingerprint == fingerprint, _table.c.state != DRAINING,
+                _table.c.fingerprint == fingerprint, _table.c.state.not_in(LEAVING),
             )).scalar_one()
             everyone = connection.execute(
                 sa.select(sa.func.count()).select_from(_table)
@@ -136,7 +140,7 @@ class Workers:
         query = (
             sa.select(_table.c.name)
             .where(_table.c.function_id == function_id, _table.c.function_version == version,
-                   _table.c.state != DRAINING)
+                   _table.c.state.not_in(LEAVING))
             .order_by(_table.c.created_at.desc(), _table.c.name)
         )
         names = list(connection.execute(query).scalars())
@@ -146,7 +150,8 @@ class Workers:
         """Put workers into a state."""
         if names:
             connection.execute(
-                sa.update(_table).where(_table.c.name.in_(names)).values(state=state)
+                sa.update(_table).where(_table.c.name.in_(names), _table.c.state != ENDING)
+                .values(state=state)
             )
 
     def of_engine(self, runner_id: str) -> list[Worker]:
@@ -161,7 +166,8 @@ class Workers:
         """Let all workers of an engine go once their runs end."""
         with self._database.writer() as connection:
             connection.execute(
-                sa.update(_table).where(_table.c.runner_id == runner_id).values(state=DRAINING)
+                sa.update(_table).where(_table.c.runner_id == runner_id,
+                                        _table.c.state != ENDING).values(state=DRAINING)
             )
 
     def leave(self, runner_id: str, name: str | None = None) -> None:
@@ -205,11 +211,17 @@ class Workers:
                 sa.select(_table.c.lost).where(_table.c.name == name)).first()
         return "" if row is None else row.lost
 
-    def give_up(self, name: str) -> None:
-        """Forget a worker that does not answer; engines do the rest."""
+    def give_up(self, name: str, by_any: bool) -> None:
+        """Have an engine end a worker that hangs; it is gone when its row is, or is lost.
+
+        :param by_any: any engine can do so, not only the one that started it.
+        """
+        values: dict[str, Any] = {"state": ENDING}
+        if by_any:
+            values["runner_id"] = None
         with self._database.writer() as connection:
-            connection.execute(
-                sa.delete(_table).where(_table.c.name == name, _table.c.lost.is_(None)))
+            connection.execute(sa.update(_table).where(
+                _table.c.name == name, _table.c.lost.is_(None)).values(**values))
         self.wakeup.ring()
 
     def remove(self, name: str) -> None:

@@ -80,6 +80,15 @@ class Application:
             self._process = os.getpid()
             atexit.register(self.stop)
 
+    def release_waiters(self) -> None:
+        """Answer those who wait for executions in the queue, as this process is to end.
+
+        What runs in this process comes to its end; what others run goes on there.
+        """
+        service = self._service
+        if service is not None:
+            service.executions.release_waiters()
+
     def stop(self) -> None:
         """Sign off."""
         with self._lock:

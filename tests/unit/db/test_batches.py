@@ -137,6 +137,36 @@ def test_a_writer_that_fails_takes_back_its_own_part(database, crowd):
     assert stored(database) == {"first", "a0", "a2"}
 
 
+def test_what_a_writer_saw_is_stored_before_it_fails_of_it(database, crowd, monkeypatch):
+    """A cancel was refused because the execution had ended, and a look found it running."""
+    seen: list[object] = []
+
+    def refuse() -> None:
+        try:
+            with database.writer() as connection:
+                query = sa.select(_table.c.sha256).where(_table.c.sha256 == "first")
+                seen.append(connection.execute(query).scalar())
+                raise RuntimeError("It is there already.")
+        except RuntimeError:
+            seen.append(stored(database))
+
+    with database.writer() as connection:
+        insert(connection, "first")
+        batch = database._writing.__self__._open
+        monkeypatch.setattr(batch, "_until", time.monotonic() + 10)  # also on a busy machine
+        end = batch.end
+        monkeypatch.setattr(batch, "end", lambda: (time.sleep(0.2), end()))
+        before = crowd._waiting()
+        thread = threading.Thread(target=refuse)
+        thread.start()
+        while crowd._waiting() == before:
+            time.sleep(0.001)
+        crowd.come("a0", "a")  # goes on with the transaction, and ends it
+    thread.join(10)
+    crowd.join()
+    assert seen == ["first", {"first", "a0"}]
+
+
 def test_the_first_writer_that_fails_leaves_nothing_to_the_next(database, crowd):
     with pytest.raises(RuntimeError), database.writer() as connection:
         insert(connection, "first")

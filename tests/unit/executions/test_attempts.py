@@ -68,6 +68,11 @@ def test_some_errors_are_final(settle):
     assert settle(ERROR, Repeat.NEVER, function={"max_attempts": 5}).status == states.ERROR
 
 
+def test_an_outcome_may_be_final(settle):
+    outcome = states.error("it may go on", final=True)
+    assert settle(outcome, function={"max_attempts": 5}).status == states.ERROR
+
+
 def test_the_next_attempt_comes_after_a_pause(database, settle):
     stored = settle(ERROR, function={"max_attempts": 2})
     with database.reader() as connection:
@@ -75,8 +80,10 @@ def test_the_next_attempt_comes_after_a_pause(database, settle):
     assert (stored.worker, stored.started_at) == (None, None)
 
 
-def test_or_at_once(settle):
-    assert settle(ERROR, Repeat.AT_ONCE, function={"max_attempts": 2}).retry_at is None
+def test_or_at_once(database, settle):
+    stored = settle(ERROR, Repeat.AT_ONCE, function={"max_attempts": 2})
+    with database.reader() as connection:
+        assert stored.retry_at <= clock.read(connection)
 
 
 def test_one_whose_function_is_gone_ends(database, rows):

@@ -147,3 +147,23 @@ def test_a_rest_that_does_not_end_is_not_waited_for():
         assert not made.end_rest("The engine stops.", 0.1)
         line.over.set()
         run.result()
+
+
+def test_what_may_go_on_is_not_attempted_again():
+    """Nobody could end the worker that hung: another attempt would run beside the first."""
+    def on_hung(_worker, _execution_id):
+        raise TimeoutError("no engine has ended it")
+
+    line = Line(error=WorkerLost("silent"), hears=False)
+    slots = Slots()
+    slots.borrow([WORKER])
+    made = dispatch.Dispatch(line, slots, Logs(), 100, lambda name: True, on_hung)
+    outcome, _ = made.run(RUN, WORKER)
+    assert (outcome.status, outcome.final) == (states.ERROR, True)
+    assert "not attempted again" in outcome.result["output"]
+
+
+def test_what_has_ended_for_certain_may_be():
+    made, _, hung = build(Line(error=WorkerLost("silent"), hears=False))
+    outcome, _ = made.run(RUN, WORKER)
+    assert (outcome.status, outcome.final, hung) == (states.ERROR, False, ["w"])

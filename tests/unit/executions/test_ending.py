@@ -100,6 +100,56 @@ def test_what_there_is_no_memory_to_keep_ends_as_error(database, wakeup, waiters
     assert "no memory" in rows.result(fence.execution_id)
 
 
+@pytest.fixture
+def small_packets(database, database_server):
+    """MariaDB takes a megabyte in one piece; others take what there is."""
+    if database.kind != "mysql":
+        pytest.skip("only MariaDB and MySQL have such a limit")
+    with database_server.administrator() as connection:
+        before = connection.exec_driver_sql("SELECT @@GLOBAL.max_allowed_packet").scalar()
+        connection.exec_driver_sql(f"SET GLOBAL max_allowed_packet = {2**20}")
+        database.engine.dispose()  # connections that are there keep their limit
+        yield
+        connection.exec_driver_sql(f"SET GLOBAL max_allowed_packet = {before}")
+    database.engine.dispose()
+
+
+# Half of the limit, but each character is escaped.
+@pytest.mark.parametrize("output", ["x" * 2**20, "'" * (2**19 + 2**10), '"' * 2**19])
+def test_a_result_larger_than_a_packet_is_an_error_with_a_reason(small_packets, ending, outbox,
+                                                                 rows, fence, output):
+    """It looked like a lost connection, and the outbox tried it, and nothing else, for ever."""
+    sink = logs.Sink(fence, 1000)
+    sink.write(b"printed\n")
+    settled = ending.finish(fence, states.Outcome(states.SUCCESS, {"output": output}), sink)
+    assert (settled.status, settled.kept) == (states.ERROR, False)
+    assert not outbox.has(fence.execution_id)
+    assert rows.of(fence.execution_id).status == states.ERROR
+    assert "larger than what the database" in rows.result(fence.execution_id)
+    with ending._database.reader() as connection:
+        assert logs.read(connection, fence.execution_id, 0, 100) == b"printed\n"
+
+
+def test_a_result_that_fits_into_a_packet_is_kept(small_packets, ending, rows, fence):
+    outcome = states.Outcome(states.SUCCESS, {"output": "'" * (2**19 - 2**10)})
+    assert ending.finish(fence, outcome).status == states.SUCCESS
+    assert json.loads(rows.result(fence.execution_id)) == outcome.result
+
+
+def test_a_value_larger_than_a_packet_is_refused_to_the_client(small_packets, database):
+    with pytest.raises(exceptions.TooLarge, match="larger than what the database"), \
+            database.writer() as connection:
+        connection.exec_driver_sql("SELECT %s", ("x" * 2**20,))
+
+
+def test_what_can_not_be_started_ends_without_an_attempt(ending, rows, waiters):
+    (execution_id,) = rows.add()
+    event = waiters.expect(execution_id)
+    assert ending.give_up(F, "No worker could be started.", 10) == 1
+    assert event.is_set()
+    assert (rows.of(execution_id).status, rows.of(execution_id).attempts) == (states.ERROR, 0)
+
+
 def test_an_outcome_that_can_not_be_written_ends_as_error(ending, outbox, rows, fence, caplog):
     assert ending.finish(fence, states.Outcome(states.SUCCESS, {"output": object()})).kept
     outbox.stop()
@@ -161,8 +211,9 @@ def test_who_waits_is_told_of_what_was_cancelled_instead(ending, rows, claimed, 
     assert event.is_set()
 
 
-def test_a_handover_begins_again_at_once(ending, rows, fence):
+def test_a_handover_begins_again_at_once(ending, queue, rows, fence):
     rows.function(max_attempts=2)
     settled = ending.finish(fence, states.error("stopped"), repeat=Repeat.AT_ONCE)
-    stored = rows.of(fence.execution_id)
-    assert (settled.status, stored.runner_id, stored.retry_at) == (states.RUNNING, None, None)
+    assert settled.status == states.RUNNING
+    (again,) = queue.claim("other", F, ["w"])
+    assert (again.fence.execution_id, again.fence.attempt) == (fence.execution_id, 2)

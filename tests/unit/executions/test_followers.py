@@ -20,7 +20,7 @@ pytestmark = pytest.mark.every_database
 
 @pytest.fixture
 def followers(database):
-    followers = Followers(database, 3, 1)
+    followers = Followers(database, 3, 1, patience=60)
     yield followers
     followers.stop()
 
@@ -236,4 +236,43 @@ def test_stopping_breaks_the_connections(run, connect, followers):
     assert receive(client, 5) == b"head|"
     followers.stop()
     assert receive(client) == b""
-    followers.__init__(run.database, 3, 1)  # the fixture stops it again
+    followers.__init__(run.database, 3, 1, 60)  # the fixture stops it again
+
+
+@pytest.fixture
+def impatient(database):
+    followers = Followers(database, 1, 1, patience=0.3)
+    yield followers
+    followers.stop()
+
+
+def test_who_does_not_read_for_long_loses_its_place(run, impatient):
+    """A client that stopped reading held one of the places of a process for ever."""
+    run.say(b"x" * 2**20)
+    client, server = socket.socketpair()
+    with client:
+        impatient.add(Follower(server, Follow("e", 0, None), b"head|", chunked=False))
+        with pytest.raises(exceptions.Unavailable):
+            impatient.check()
+        until = time.monotonic() + 20
+        while impatient._followed and time.monotonic() < until:
+            time.sleep(0.02)
+        impatient.check()
+        client.settimeout(20)
+        assert len(receive(client)) < 2**20
+
+
+def test_who_reads_slowly_or_waits_for_more_keeps_it(run, impatient):
+    client, server = socket.socketpair()
+    client.settimeout(20)
+    with client:
+        impatient.add(Follower(server, Follow("e", 0, None), b"head|", chunked=False))
+        assert receive(client, 5) == b"head|"
+        time.sleep(0.7)  # there is nothing that it could take
+        run.say(b"x" * 2**20)
+        got = 0
+        while got < 2**20:
+            got += len(client.recv(2**18))
+            time.sleep(0.05)
+        run.end()
+        assert receive(client) == b""

@@ -9,7 +9,8 @@ import sqlalchemy as sa
 
 from qinling_exec.db import clock
 from qinling_exec.db.engine import utcnow
-from qinling_exec.executions import records, states
+from qinling_exec.executions import attempts, records, states
+from qinling_exec.executions.attempts import Repeat
 from qinling_exec.executions.queue import _GROUPS_QUERY, Group, _keep_to_order, _oldest
 
 pytestmark = pytest.mark.every_database
@@ -98,11 +99,50 @@ def test_claims_take_the_oldest_first_each_for_its_worker(queue, rows):
     assert stored.started_at is not None
 
 
-def test_claims_of_old_ones_leave_the_others(queue, rows):
+def test_old_ones_are_ended_and_the_others_left(queue, rows):
     (old,) = rows.add(1, created_at=utcnow() - timedelta(hours=2))
-    rows.add(1)
-    claimed = queue.claim("me", F, [None] * 5, before=utcnow() - timedelta(hours=1))
-    assert [item.fence.execution_id for item in claimed] == [old]
+    (young,) = rows.add(1)
+    too_old = utcnow() - timedelta(hours=1)
+    assert queue.end(F, states.error("too old"), 5, too_old) == [old]
+    assert (rows.of(old).status, rows.of(young).status) == (states.ERROR, states.RUNNING)
+    assert "too old" in rows.result(old)
+    assert queue.end(F, states.error("too old"), 5, too_old) == []
+
+
+def test_what_ends_without_having_begun_has_no_attempt(queue, rows):
+    """It counted one before: of a worker that nobody could start."""
+    (execution_id,) = rows.add()
+    assert queue.end(F, states.error("no worker"), 5) == [execution_id]
+    stored = rows.of(execution_id)
+    assert (stored.status, stored.attempts, stored.started_at) == (states.ERROR, 0, None)
+    assert stored.finished_at is not None
+
+
+def test_what_somebody_runs_is_not_ended_as_waiting(queue, rows):
+    (execution_id,) = rows.add()
+    queue.claim("me", F, ["w"])
+    assert queue.end(F, states.error("no worker"), 5) == []
+    assert rows.of(execution_id).status == states.RUNNING
+
+
+@pytest.mark.parametrize("repeat", [Repeat.LATER, Repeat.AT_ONCE])
+def test_one_that_waits_for_another_attempt_has_not_waited_since_it_came(
+        database, queue, rows, repeat):
+    """It was ended as too old although it had run nearly all of the time."""
+    rows.function(max_attempts=2)
+    (execution_id,) = rows.add(1, created_at=utcnow() - timedelta(hours=2))
+    (claimed,) = queue.claim("me", F, ["w"])
+    with database.writer() as connection:
+        attempts.settle(connection, claimed.fence, states.error("lost"), repeat=repeat)
+        connection.execute(sa.update(TABLE).where(TABLE.c.retry_at > clock.now())
+                           .values(retry_at=clock.now()))  # its pause is over
+    too_old = utcnow() - timedelta(hours=1)
+    assert queue.end(F, states.error("too old"), 5, too_old) == []
+    (second,) = queue.claim("me", F, ["w"])
+    queue.put_back(second.fence, second.started_at)  # the worker did not take it
+    assert queue.end(F, states.error("too old"), 5, too_old) == []
+    assert rows.of(execution_id).attempts == 1
+    assert queue.end(F, states.error("too old"), 5, utcnow() + timedelta(hours=1))
 
 
 def test_each_execution_is_claimed_once_by_many_claimers(queue, rows):

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import time
 
 import pytest
 import sqlalchemy as sa
@@ -87,3 +88,28 @@ def test_package_deleted_while_a_worker_starts(database, function, tmp_path, cap
     assert orchestrator.released == [name]
     assert [record.exc_info for record in caplog.records] == [None]
     assert "package is not there" in caplog.text
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_worker_that_was_given_up_is_ended_before_it_is_forgotten(database, tmp_path, shared):
+    """Its row went first, and its pod up to 15 s later: a run could begin again beside it."""
+    class Slow(Noted):
+        def release(self, name):
+            self.there = table.loss(name) is None
+            super().release(name)
+
+    table, orchestrator = Workers(database, Wakeup(), 3), Slow()
+    orchestrator.shared = shared
+    with database.writer() as connection:
+        table.want(connection, "f", 0, "x", 1, "dead" if shared else "me")
+    (name,) = table.names("f", 0, 10)
+    fleet = Fleet(database, orchestrator, table, Slots(), Wire(), FileStore(str(tmp_path)),
+                  lambda: "me", {}, lambda: 3600, 5)
+    fleet._reconciler._looked = time.monotonic()  # that is not what is to end it
+    table.give_up(name, by_any=shared)
+    assert table.names("f", 0, 10) == []
+    table.drain("me")  # it stays given up
+    fleet.tend()
+    assert processes.wait_for(lambda: table.loss(name) is not None, 20)
+    fleet.close()
+    assert (orchestrator.released, orchestrator.there) == ([name], True)

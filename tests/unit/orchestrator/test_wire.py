@@ -7,6 +7,7 @@ import io
 import socket
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -75,3 +76,16 @@ def test_silent(tmp_path: Path) -> None:
         Wire().specialize(worker, io.BytesIO(b"x"), 1, {}, 0.2)
     ended.set()
     thread.join(5)
+
+
+def test_a_local_worker_is_gone_when_nobody_holds_its_socket(tmp_path: Path) -> None:
+    path = tmp_path / "sock"
+    worker = known(path)
+    assert Wire().is_gone(worker)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        server.listen()
+        assert not Wire().is_gone(worker)  # it may hang, and is there
+    assert Wire().is_gone(worker)
+    elsewhere = replace(worker, address="127.0.0.1:1")
+    assert not Wire().is_gone(elsewhere)  # nobody knows, from here
