@@ -12,6 +12,7 @@ import requests
 
 from tests.functional import processes
 from tests.functional.client import Api
+from tests.functional.ledger import HOST
 
 #: Prints what it is told over TCP, with the time of printing when asked for.
 TALKER = '''
@@ -20,13 +21,13 @@ import socket
 
 
 def main(port, **kwargs):
-    with socket.create_connection(("127.0.0.1", port)) as told, told.makefile("rb") as lines:
+    with socket.create_connection(("HOST", port)) as told, told.makefile("rb") as lines:
         for line in lines:
             if line == b"end\\\\n":
                 break
             os.write(1, line)
     return "done"
-'''.replace("\\\\n", "\\n")
+'''.replace("\\\\n", "\\n").replace("HOST", HOST)
 
 
 #: What a test has left open.
@@ -37,7 +38,7 @@ class Talk:
     """Tells a running function what to print."""
 
     def __init__(self, api: Api, **fields: Any) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as server:
+        with socket.create_server((HOST, 0)) as server:
             server.settimeout(30)
             made = api.run(api.function(TALKER, timeout="120"), {"port": server.getsockname()[1]},
                            sync=False, **fields)

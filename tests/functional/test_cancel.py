@@ -18,7 +18,7 @@ import pytest
 from tests.functional import processes
 from tests.functional.client import Api, output, result
 from tests.functional.given import Target
-from tests.functional.ledger import MODULE, Ledger
+from tests.functional.ledger import HOST, MODULE, Ledger
 from tests.functional.running import Running
 
 pytestmark = pytest.mark.every_database
@@ -55,10 +55,10 @@ def main(mark, port, **kwargs):
     daemon()
     time.sleep(0.3)
     print("printed before", flush=True)
-    with socket.create_connection(("127.0.0.1", port)) as ledger:
+    with socket.create_connection(("HOST", port)) as ledger:
         ledger.sendall(b"wait run\\n")
         time.sleep(600)
-'''
+'''.replace("HOST", HOST)
 
 
 def cancel(api: Api, execution_id: str, status: int = 200) -> dict[str, object]:
@@ -137,11 +137,11 @@ def test_twice(api: Api, ledger: Ledger) -> None:
     assert "cancelled" in api.refused("POST", f"/v1/executions/{made}/cancel", 409)
 
 
-def test_the_synchronous_caller_gets_the_record(service: Running, api: Api,
+def test_the_synchronous_caller_gets_the_record(target: Target, api: Api,
                                                 ledger: Ledger) -> None:
     function = api.function(MODULE, timeout="60")
     with ThreadPoolExecutor(1) as pool:
-        caller = service.api()
+        caller = target.api()
         reply = pool.submit(caller.run, function, {"port": ledger.port, "wait": True})
         assert processes.wait_for(lambda: ledger.lines, 30)
         (made,) = api.listed(function_id=function)

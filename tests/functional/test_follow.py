@@ -15,6 +15,7 @@ from tests.functional import processes
 from tests.functional.client import Api
 from tests.functional.deployment import Deployment
 from tests.functional.followers import OPEN, Following, Talk
+from tests.functional.given import Target
 from tests.functional.running import Running
 
 pytestmark = pytest.mark.every_database
@@ -32,8 +33,8 @@ def talk(api: Api) -> Talk:
     return Talk(api)
 
 
-def test_from_before_the_start_to_the_end(service: Running, talk: Talk) -> None:
-    follower = Following(service.url, talk.id)
+def test_from_before_the_start_to_the_end(target: Target, talk: Talk) -> None:
+    follower = Following(target.url, talk.id)
     assert follower.reply.status_code == 200
     assert follower.headers["Content-Type"].lower() == "text/plain; charset=utf-8"
     assert follower.headers["Cache-Control"] == "no-store"
@@ -48,35 +49,35 @@ def test_from_before_the_start_to_the_end(service: Running, talk: Talk) -> None:
     assert not follower.broken
 
 
-def test_one_that_waits_for_a_worker(service: Running, api: Api) -> None:
+def test_one_that_waits_for_a_worker(target: Target, api: Api) -> None:
     made = api.run(api.function("def main():\n    print('here')\n"), sync=False)
-    assert Following(service.url, made["id"]).done() == b"here\n"
+    assert Following(target.url, made["id"]).done() == b"here\n"
 
 
-def test_from_the_middle_and_after_the_end(service: Running, talk: Talk) -> None:
+def test_from_the_middle_and_after_the_end(target: Target, talk: Talk) -> None:
     talk.say(b"before\n")
-    first = Following(service.url, talk.id)
+    first = Following(target.url, talk.id)
     first.has(b"before\n")
-    second = Following(service.url, talk.id)
+    second = Following(target.url, talk.id)
     second.has(b"before\n")
     talk.say(b"after\n")
     talk.end()
     assert first.done() == second.done() == b"before\nafter\n"
-    late = Following(service.url, talk.id)
+    late = Following(target.url, talk.id)
     assert late.done() == b"before\nafter\n"
     assert late.headers["Content-Length"] == "13"
 
 
-def test_goes_on_at_a_byte(service: Running, talk: Talk) -> None:
+def test_goes_on_at_a_byte(target: Target, talk: Talk) -> None:
     talk.say(b"0123456789\n")
-    Following(service.url, talk.id, Range="bytes=0-10").has(b"0123456789\n")
-    middle = Following(service.url, talk.id, Range="bytes=4-")
+    Following(target.url, talk.id, Range="bytes=0-10").has(b"0123456789\n")
+    middle = Following(target.url, talk.id, Range="bytes=4-")
     assert middle.reply.status_code == 206
     assert middle.headers["Content-Range"] == "bytes 4-9007199254740991/*"
-    at_end = Following(service.url, talk.id, Range="bytes=11-")
+    at_end = Following(target.url, talk.id, Range="bytes=11-")
     assert at_end.reply.status_code == 206
-    suffix = Following(service.url, talk.id, Range="bytes=-2")
-    bounded = Following(service.url, talk.id, Range="bytes=8-12")
+    suffix = Following(target.url, talk.id, Range="bytes=-2")
+    bounded = Following(target.url, talk.id, Range="bytes=8-12")
     assert bounded.headers["Content-Range"] == "bytes 8-12/*"
     middle.has(b"456789\n")
     suffix.has(b"9\n")
@@ -90,9 +91,9 @@ def test_goes_on_at_a_byte(service: Running, talk: Talk) -> None:
     assert suffix.done() == b"9\nmore\n"
 
 
-def test_a_byte_that_is_not_there_yet(service: Running, api: Api, talk: Talk) -> None:
+def test_a_byte_that_is_not_there_yet(target: Target, api: Api, talk: Talk) -> None:
     talk.say(b"four\n")
-    Following(service.url, talk.id, Range="bytes=0-4").done()
+    Following(target.url, talk.id, Range="bytes=0-4").done()
     path = f"/v1/executions/{talk.id}/log?follow=true"
     headers: dict[str, str | None] = {"Accept": "text/plain", "Range": "bytes=6-"}
     reply = api.request("GET", path, headers=headers)
@@ -105,8 +106,8 @@ def test_a_byte_that_is_not_there_yet(service: Running, api: Api, talk: Talk) ->
     assert (reply.status_code, reply.content) == (206, b"ur\n")
 
 
-def test_within_200_ms(service: Running, talk: Talk) -> None:
-    follower = Following(service.url, talk.id)
+def test_within_200_ms(target: Target, talk: Talk) -> None:
+    follower = Following(target.url, talk.id)
     delays = []
     for number in range(20):
         line = b"%d\n" % number
@@ -142,9 +143,9 @@ def test_of_another_project(caller_of: Callable[..., Api], talk: Talk) -> None:
                   headers={"Accept": "text/plain"})
 
 
-def test_http_1_0(service: Running, talk: Talk) -> None:
+def test_http_1_0(target: Target, talk: Talk) -> None:
     """Without chunks: the end of the connection is the end of the log."""
-    address = urlsplit(service.url)
+    address = urlsplit(target.url)
     with socket.create_connection((address.hostname, address.port), 30) as client:
         client.sendall(f"GET /v1/executions/{talk.id}/log?follow=1 HTTP/1.0\r\n"
                        "Accept: text/plain\r\n\r\n".encode())
@@ -158,9 +159,10 @@ def test_http_1_0(service: Running, talk: Talk) -> None:
     assert body == b"one\n"
 
 
-def test_cancelled_and_deleted(service: Running, api: Api) -> None:
+@pytest.mark.usefixtures("ledger")  # functions have to reach this machine
+def test_cancelled_and_deleted(target: Target, api: Api) -> None:
     talks = [Talk(api), Talk(api)]
-    followers = [Following(service.url, one.id) for one in talks]
+    followers = [Following(target.url, one.id) for one in talks]
     for one, follower in zip(talks, followers, strict=True):
         one.say(b"said\n")
         follower.has(b"said\n")
@@ -170,16 +172,16 @@ def test_cancelled_and_deleted(service: Running, api: Api) -> None:
     assert followers[1].done() == b"said\n"
 
 
-def test_a_stalled_follower_costs_nothing(service: Running, api: Api, talk: Talk) -> None:
+def test_a_stalled_follower_costs_nothing(target: Target, api: Api, talk: Talk) -> None:
     """It does not read at all; the run ends, another follower gets all, and it gets all later."""
-    address = urlsplit(service.url)
+    address = urlsplit(target.url)
     stalled = socket.socket()
     stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16384)
     stalled.connect((address.hostname, address.port))
     stalled.sendall(f"GET /v1/executions/{talk.id}/log?follow=true HTTP/1.0\r\n\r\n".encode())
-    vanished = Following(service.url, talk.id)
+    vanished = Following(target.url, talk.id)
     vanished.close()
-    follower = Following(service.url, talk.id)
+    follower = Following(target.url, talk.id)
     line = b"x" * 999 + b"\n"
     for _ in range(600):
         talk.say(line)

@@ -19,7 +19,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what takes long, unless it is asked for."""
     if WANTED == "all":
         return
-    skipped = pytest.mark.skip(reason="NOT RUN, it takes long: tox -e reliability runs it")
+    skipped = pytest.mark.skip(reason="NOT RUN, it takes long: tox -e kubernetes runs it")
     for item in items:
         if Path(__file__).parent in item.path.parents and item.get_closest_marker("long"):
             item.add_marker(skipped)
