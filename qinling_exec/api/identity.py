@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import ipaddress
 import logging
 from collections.abc import Callable, Iterable
@@ -74,6 +75,10 @@ class _Keystone:
         # Without memcached the process remembers; with one, what it says counts for all.
         self._cache = None if own.memcached_servers else tokens.Tokens()
         self._guarded = auth_token.AuthProtocol(application, {"oslo_config_config": conf})
+        if own.memcached_servers and not (
+                own.memcache_sasl_enabled or importlib.util.find_spec("memcache")):
+            raise exceptions.InputError("[keystone_authtoken] memcached_servers needs"
+                                        " python-memcached: install qinling-exec[memcached].")
         if own.service_type and not own.include_service_catalog:
             raise exceptions.InputError(
                 "[keystone_authtoken] service_type needs include_service_catalog: without the"

@@ -3,15 +3,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
+import socket
+import subprocess
 import uuid
 from collections.abc import Callable
 
 import pytest
 import requests
 
+from tests.functional import processes
 from tests.functional.client import REQUEST_ID, Api
 from tests.functional.keystone.deployed import Deployed
 from tests.functional.keystone.server import Keystone
+from tests.functional.running import free_port
 
 Holder = Callable[..., Api]
 
@@ -83,6 +89,39 @@ def test_service_token(keystone: Keystone, deployed: Deployed, holder: Holder) -
     caller.refused("GET", "/v1/executions", 401)
     caller.headers["X-Service-Token"] = "nonsense"
     caller.refused("GET", "/v1/executions", 401)
+
+
+def test_tokens_in_memcached(keystone: Keystone, start_deployed: Callable[..., Deployed],
+                             holder: Holder) -> None:
+    """What is there is used, and when it is away Keystone is asked."""
+    program = shutil.which("memcached")
+    if program is None:
+        pytest.skip("MEMCACHED IS NOT HERE: tokens in it were not tried")
+    port = free_port()
+    running = start_deployed(keystone.settings("qinling", "service")
+                             + f"memcached_servers = 127.0.0.1:{port}\n")
+    with subprocess.Popen([program, "-l", "127.0.0.1", "-p", str(port), "-u", "nobody"]) as server:
+        try:
+            assert processes.wait_for(lambda: _memcached(port), 10)
+            caller = holder("reader", running=running)
+            for _ in range(3):
+                caller.ok("GET", "/v1/executions")
+            told = _memcached(port)
+            assert (told["curr_items"], told["get_hits"]) == ("1", "2")
+        finally:
+            server.terminate()
+    caller.ok("GET", "/v1/executions")
+
+
+def _memcached(port: int) -> dict[str, str]:
+    """Return what memcached tells of itself, nothing when it is not there."""
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 5) as asked:
+        asked.sendall(b"stats\r\n")
+        text = b""
+        while not text.endswith(b"END\r\n"):
+            text += asked.recv(65536)
+        return dict(line.split(" ", 2)[1:] for line in text.decode().splitlines()[:-1])
+    return {}
 
 
 class TestKeystoneIsAway:

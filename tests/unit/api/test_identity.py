@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who is let in, and as whom."""
 
+import sys
+
 import pytest
+from keystonemiddleware import opts
 
 from qinling_exec import exceptions, policy
 from qinling_exec.api import identity
@@ -77,4 +80,14 @@ def test_who_is_an_administrator_is_for_policy_to_say(noauth, tmp_path):
 
 def test_keystone_without_an_account_is_refused(conf):
     with pytest.raises(exceptions.InputError, match="keystone_authtoken"):
+        guard(conf)
+
+
+def test_memcached_without_its_library_is_refused(conf, monkeypatch):
+    """Each request with a token was answered with 500."""
+    monkeypatch.setitem(sys.modules, "memcache", None)  # as if it were not installed
+    for group, options in opts.list_auth_token_opts():
+        conf.register_opts(options, group)
+    conf.set_override("memcached_servers", ["127.0.0.1:9"], "keystone_authtoken")
+    with pytest.raises(exceptions.InputError, match=r"qinling-exec\[memcached\]"):
         guard(conf)
