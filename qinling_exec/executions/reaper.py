@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -26,6 +26,11 @@ LOG = logging.getLogger(__name__)
 _BATCH = 200
 #: Orphans that are dealt with at the same time.
 _THREADS = 16
+#: That a sweep waits for those that it deals with, in seconds: a worker that hangs, with which one
+#: of them has to do, must not keep it from noticing the next dead runner.
+_PATIENCE = 0.5
+#: Between sweeps at the least, in seconds.
+_SHORTEST = 0.05
 _REASON = (
     "The process that ran the execution died or lost its connection before the function"
     " answered. The function may have done its work in part."
@@ -58,7 +63,8 @@ class Reaper:
 
     :param images: goes on with runs of images, None where there are none.
     :param lease: seconds without a heartbeat after which a runner is dead.
-    :param every: seconds between sweeps.
+    :param every: seconds between sweeps at the most; there is one when a silent runner's lease
+        ends.
     """
 
     def __init__(self, database: Database, runner: Runner, ending: Ending, holdings: Holdings,
@@ -72,6 +78,8 @@ class Reaper:
         self._lease = lease
         self._every = every
         self._begun: dict[states.Fence, _Orphan] = {}  # by the fence that this runner has then
+        self._going_on: set[states.Fence] = set()
+        self._next_end = lease  # seconds until the next lease ends unless it is renewed
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="reap")
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="reaper")
@@ -88,7 +96,8 @@ class Reaper:
         self._pool.shutdown()
 
     def _loop(self) -> None:
-        while not self._stop.wait(self._every):
+        while not self._stop.wait(max(_SHORTEST, min(self._every, self._next_end))):
+            self._next_end = self._lease
             try:
                 if self._runner.may_judge:
                     self.sweep()
@@ -102,10 +111,10 @@ class Reaper:
         :returns: how many executions there were.
         """
         self._forget_dead()
-        count = sum(self._pool.map(self._go_on, list(self._begun)))
+        count = self._deal_with([])  # what was begun before
         while orphans := self._orphans():
-            done = sum(self._pool.map(self._reap, orphans))
-            if not done:  # others do it, or nobody can
+            done = self._deal_with(orphans)
+            if not done:  # others do it, or nobody can, or it takes a while
                 break
             count += done
         for worker in self._abandoned():
@@ -116,10 +125,12 @@ class Reaper:
     def _forget_dead(self) -> None:
         with self._database.reader() as connection:
             limit = clock.read(connection) - timedelta(seconds=self._lease)
-            dead = connection.execute(
-                sa.select(_runners).where(_runners.c.heartbeat_at < limit)
-            ).all()
-        for row in dead:
+            rows = connection.execute(sa.select(_runners)).all()
+        self._next_end = min(((row.heartbeat_at - limit).total_seconds() for row in rows
+                              if row.heartbeat_at >= limit), default=self._lease)
+        for row in rows:
+            if row.heartbeat_at >= limit:
+                continue
             LOG.warning("Runner %s (process %s on %s) is dead: no heartbeat since %s.", row.id,
                         row.pid, row.host, row.heartbeat_at)
             with self._database.writer() as connection:
@@ -145,16 +156,28 @@ class Reaper:
         return [_Orphan(states.Fence(*row[:3]), row.started_at, there.get(row.worker),
                         row.worker is not None, row.project_id) for row in rows]
 
-    def _reap(self, orphan: _Orphan) -> bool:
-        """Bring one orphan to its end or back into the queue; tell whether that was done."""
-        taken = states.Fence(orphan.fence.execution_id, self._runner.id, orphan.fence.attempt)
-        if taken in self._begun:
-            return False
-        self._holdings.hold(taken.execution_id)
-        self._begun[taken] = orphan
-        return self._go_on(taken)
+    def _deal_with(self, orphans: list[_Orphan]) -> int:
+        """Bring orphans, and what was begun, to an end or back into the queue.
+
+        :returns: with how many of them that was done; it goes on with the rest.
+        """
+        for orphan in orphans:
+            taken = states.Fence(orphan.fence.execution_id, self._runner.id, orphan.fence.attempt)
+            if taken not in self._begun:
+                self._holdings.hold(taken.execution_id)
+                self._begun[taken] = orphan
+        idle = [taken for taken in list(self._begun) if taken not in self._going_on]
+        self._going_on.update(idle)
+        done, _ = wait([self._pool.submit(self._go_on, taken) for taken in idle], _PATIENCE)
+        return sum(future.result() for future in done)
 
     def _go_on(self, taken: states.Fence) -> bool:
+        try:
+            return self._bring_on(taken)
+        finally:
+            self._going_on.discard(taken)
+
+    def _bring_on(self, taken: states.Fence) -> bool:
         orphan = self._begun[taken]
         try:
             mine = self._take_over(orphan, taken)

@@ -22,6 +22,8 @@ from pathlib import Path
 import requests
 import sqlalchemy as sa
 
+from qinling_exec.db import models
+from qinling_exec.db.engine import utcnow
 from tests import databases
 from tests.functional.client import make_zip
 from tests.functional.deployment import Deployment, EngineProcess
@@ -120,7 +122,7 @@ def _measure_rates(server: databases.Server, folder: Path, count: int) -> None:
             busy = _accept(deployment, both, count)
             _drain(deployment, both)
             print(f"{server.kind:>11} {engines:>7} {accepted:>10.0f} {busy:>10.0f}"
-                  f" {drained:>10.0f}", flush=True)
+                  f" {drained:>10.0f}  {os.getloadavg()[0]:.0f}", flush=True)
 
 
 def _measure_idle(server: databases.Server, folder: Path, seconds: float) -> None:
@@ -162,6 +164,40 @@ def _measure_recovery(server: databases.Server, folder: Path, lease: int, count:
           flush=True)
 
 
+def _measure_ends(server: databases.Server, folder: Path, lease: int, count: int) -> None:
+    """Print how long after a kill the end of what may not be begun again is recorded."""
+    place = folder / f"{server.kind}-ends"
+    place.mkdir()
+    times = []
+    with Ledger() as ledger, Deployment(
+            place, url := server.new_schema(), apis=1, engines=2,
+            settings={"engine": {"lease_seconds": lease}}) as deployment:
+        function = _function(deployment, _WITNESS.read_text())
+        body = {"function_id": function, "sync": False,
+                "input": json.dumps({"ledger": ledger.port, "seconds": lease + 10})}
+        for _ in range(count):
+            made = deployment.api().ok("POST", "/v1/executions", 201, json=body)["id"]
+            _wait(lambda made=made: bool(ledger.entries(made)), 60)
+            owner = next(engine for engine in deployment.engines
+                         if engine.process.poll() is None and _runs(engine, url, made))
+            killed = utcnow()
+            owner.kill()
+            _wait(lambda made=made: _finished(url, made) is not None, 60)
+            times.append((_finished(url, made) - killed).total_seconds())
+            deployment.start_engine()
+    print(f"{server.kind:>11} end recorded, lease of {lease} s: p50"
+          f" {statistics.median(times):.2f} s, {min(times):.2f} to {max(times):.2f} s of {count},"
+          f" load {os.getloadavg()[0]:.0f}", flush=True)
+
+
+def _finished(url: str, execution_id: str) -> datetime | None:
+    with sa.create_engine(url, poolclass=sa.pool.NullPool).connect() as connection:
+        table = models.Execution.__table__
+        query = sa.select(table.c.finished_at).where(table.c.id == execution_id)
+        found: datetime | None = connection.execute(query).scalar()
+        return found
+
+
 def _runs(engine: EngineProcess, url: str, execution_id: str) -> bool:
     """Tell whether an engine has an execution, by its runner's process id."""
     with sa.create_engine(url, poolclass=sa.pool.NullPool).connect() as connection:
@@ -178,10 +214,10 @@ def main() -> None:
     parser.add_argument("--lease", type=int, default=15)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--idle-seconds", type=float, default=30)
-    parser.add_argument("--only", choices=("rates", "idle", "recovery"))
+    parser.add_argument("--only", choices=("rates", "idle", "recovery", "ends"))
     options = parser.parse_args()
     print(f"{'database':>11} {'engines':>7} {'accepted/s':>10} {'while busy':>10}"
-          f" {'drained/s':>10}")
+          f" {'drained/s':>10}  load")
     with tempfile.TemporaryDirectory(prefix="qx") as folder:
         for kind in options.databases:
             with databases.start(kind, durable=True) as server:
@@ -191,6 +227,8 @@ def main() -> None:
                     _measure_idle(server, Path(folder), options.idle_seconds)
                 if options.only in (None, "recovery"):
                     _measure_recovery(server, Path(folder), options.lease, options.kills)
+                if options.only in (None, "ends"):
+                    _measure_ends(server, Path(folder), 5, options.kills)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from qinling_exec.db import clock, models
 from qinling_exec.db.engine import utcnow
 from qinling_exec.db.wakeup import Wakeup
+from qinling_exec.executions import reaper as module
 from qinling_exec.executions import records, states
 from qinling_exec.executions.ending import Ending
 from qinling_exec.executions.holdings import Holdings
@@ -153,7 +154,8 @@ def fleet(rows):
 
 
 @pytest.fixture
-def reaper(database, rows, ending, holdings, fleet):
+def reaper(database, rows, ending, holdings, fleet, monkeypatch):
+    monkeypatch.setattr(module, "_PATIENCE", 60)  # on a busy machine too, a sweep is whole
     rows.runner("me")
     reaper = Reaper(database, Me(), ending, holdings, fleet, None, 15, 1)
     yield reaper

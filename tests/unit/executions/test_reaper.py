@@ -9,9 +9,11 @@ import sqlalchemy as sa
 from qinling_exec import exceptions
 from qinling_exec.db import models
 from qinling_exec.db.engine import utcnow
+from qinling_exec.executions import reaper as module
 from qinling_exec.executions import states
 from qinling_exec.executions.queue import Group
 from qinling_exec.executions.reaper import Reaper
+from tests.functional import processes
 
 pytestmark = pytest.mark.every_database
 
@@ -160,3 +162,45 @@ def test_a_runner_that_came_back_in_time_keeps_what_it_has(database, reaper, row
                            .where(models.Runner.id == "slow"))
     assert reaper.sweep() == 1
     assert rows.of(kept).status == states.ERROR
+
+
+def test_a_worker_that_hangs_does_not_keep_other_dead_runners_from_being_noticed(
+        reaper, rows, fleet, monkeypatch):
+    """The sweep waited for it: what another runner had was noticed seconds too late."""
+    rows.worker("hangs", "me")
+    rows.worker("w", "me")
+    (slow,) = rows.add(runner_id="dead", attempts=1, worker="hangs")
+    end_run, goes_on = fleet.end_run, threading.Event()
+
+    def hang(worker, execution_id):
+        if worker.name == "hangs":
+            assert goes_on.wait(60)
+        end_run(worker, execution_id)
+
+    monkeypatch.setattr(fleet, "end_run", hang)
+    monkeypatch.setattr(module, "_PATIENCE", 0.1)
+    assert reaper.sweep() == 0
+    monkeypatch.setattr(module, "_PATIENCE", 60)
+    (other,) = rows.add(runner_id="dead too", attempts=1, worker="w")
+    assert reaper.sweep() == 1
+    assert (rows.of(other).status, rows.of(slow).status) == (states.ERROR, states.RUNNING)
+    goes_on.set()
+    reaper._pool.shutdown(wait=True)
+    assert rows.of(slow).status == states.ERROR
+    assert [item[2] for item in fleet.did] == [other, slow]  # each once
+
+
+def test_a_silent_runner_is_dead_when_its_lease_ends(database, rows, ending, holdings, fleet):
+    """Not up to a sweep later, which is a minute here."""
+    rows.runner("me")
+    rows.runner("silent", age=13)
+    (orphan,) = rows.add(runner_id="silent", attempts=1)
+    reaper = Reaper(database, Other(), ending, holdings, fleet, None, 15, 60)
+    reaper.sweep()
+    assert 0 < reaper._next_end <= 2
+    assert rows.of(orphan).status == states.RUNNING
+    reaper.start()
+    try:
+        assert processes.wait_for(lambda: rows.of(orphan).status == states.ERROR, 30)
+    finally:
+        reaper.stop()
