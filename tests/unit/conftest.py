@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A migrated database for unit tests: SQLite, or each kind for tests that are marked so."""
 
+import shutil
+
 import pytest
 import sqlalchemy as sa
 
@@ -19,6 +21,19 @@ def conf(tmp_path):
 
 
 @pytest.fixture(scope="session")
+def migrated_file(tmp_path_factory):
+    """A migrated SQLite file, to be copied: a migration takes longer than most tests."""
+    path = tmp_path_factory.mktemp("migrated") / "test.sqlite"
+    conf = configuration.load()
+    conf.set_override("connection", f"sqlite:///{path}", "database")
+    database = Database(conf)
+    migration.upgrade(database)
+    database.close()
+    assert [other.name for other in path.parent.iterdir() if "-wal" in other.name] == []
+    return path
+
+
+@pytest.fixture(scope="session")
 def migrated_schema(database_kind, database_server):
     """A schema that tests share one after the other; SQLite's are files of each test's own."""
     if database_kind == "sqlite":
@@ -32,13 +47,13 @@ def migrated_schema(database_kind, database_server):
 
 
 @pytest.fixture
-def database(conf, migrated_schema, database_kind):
+def database(conf, tmp_path, migrated_file, migrated_schema, database_kind):
     if migrated_schema:
         conf.set_override("connection", migrated_schema, "database")
+    else:
+        shutil.copy(migrated_file, tmp_path / "test.sqlite")
     database = Database(conf)
     assert database.kind == {"mariadb": "mysql"}.get(database_kind, database_kind)
-    if not migrated_schema:
-        migration.upgrade(database)
     yield database
     if migrated_schema:
         with database.writer() as connection:
