@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
-import threading
-from typing import Callable
+from typing import TYPE_CHECKING, Callable
+
+if TYPE_CHECKING:
+    import asyncio
 
 _NUMBERS = (signal.SIGTERM, signal.SIGINT)
 
@@ -22,6 +23,9 @@ def watch(on_end: Callable[[], None]) -> None:
     To be called before anything is started: what the worker starts inherits that these signals
     are held back, and has to undo it with :func:`restore`.
     """
+    import asyncio  # these are not in the zygote, which every run is a copy of
+    import threading
+
     loop = asyncio.get_running_loop()
     if os.getpid() != 1:
         for number in _NUMBERS:
