@@ -144,6 +144,8 @@ class Place:
 @pytest.fixture
 def place(tmp_path: Path, keystone: Keystone,
           database_servers: Callable[[str], databases.Server]) -> Iterator[Place]:
+    if shutil.which("apt-cache") is None or "postgresql" not in databases.chosen():
+        pytest.skip("THIS IS NO DEBIAN, or PostgreSQL is not wanted: the guide was not tried")
     made = Place(tmp_path, keystone, database_servers("postgresql"))
     # What git knows is what a clone has; ignored files such as .venv are not part of it.
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True,
