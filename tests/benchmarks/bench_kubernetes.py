@@ -16,12 +16,23 @@ import time
 from collections.abc import Mapping
 
 from tests.functional import processes
-from tests.functional.client import Api
+from tests.functional.client import Api, output
 from tests.functional.deployment import Deployment
 from tests.kubernetes import cluster as clusters
 
 EMPTY = "def main():\n    pass\n"
 WARM = 200
+#: Counts for so many seconds.
+SPIN = """
+import time
+def main(seconds):
+    until, count = time.monotonic() + seconds, 0
+    while time.monotonic() < until:
+        count += 1
+    return count
+"""
+#: After a first run, until the resize of its pod is in force.
+_RESIZED = 5
 
 
 def _report(name: str, taken: list[float]) -> None:
@@ -59,6 +70,25 @@ def _warm(deployment: Deployment) -> list[float]:
     return [_timed(api, function) for _ in range(WARM)]
 
 
+def _cpu(deployment: Deployment) -> None:
+    """Compare what functions of two sizes get done in the same time, beside each other."""
+    api = deployment.api()
+    functions = [api.function(SPIN, cpu=str(cpu), timeout="60") for cpu in (100, 200)]
+    for function in functions:
+        api.run(function, {"seconds": 0})
+    time.sleep(_RESIZED)
+    ratios = []
+    for _ in range(5):
+        made = [api.run(function, {"seconds": 4}, sync=False) for function in functions]
+        small, large = (output(api.ended(one["id"], 60)) for one in made)
+        ratios.append(large / small)
+    for function in functions:
+        api.ok("DELETE", f"/v1/functions/{function}", 204)
+    ratios.sort()
+    print(f"{'work done at cpu 200 / at cpu 100 (median, all)':49}{ratios[2]:9.2f}  "
+          + " ".join(f"{ratio:.2f}" for ratio in ratios), flush=True)
+
+
 def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 20
     cluster = clusters.find()
@@ -80,6 +110,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="qb") as folder, on_pods(2, folder) as pods:
             _report("first execution, pods, warm pool", _first(pods, count, 2))
             _report("warm execution, pods", _warm(pods))
+            _cpu(pods)
         with tempfile.TemporaryDirectory(prefix="qb") as folder, on_pods(0, folder) as pods:
             _report("first execution, pods, no pool", _first(pods, max(1, count // 4), 0))
         with tempfile.TemporaryDirectory(prefix="qb") as folder, deployed(folder) as local:
