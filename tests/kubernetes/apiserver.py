@@ -205,6 +205,7 @@ class _Handler(BaseHTTPRequestHandler):
         super().setup()
         self.held = threading.Event()
         self._writing = threading.Lock()
+        self.watches = False  # else it follows a log
 
     def log_message(self, *_arguments: object) -> None:
         """Say nothing."""
@@ -215,7 +216,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.connection.shutdown(socket.SHUT_RDWR)
 
     def tell(self, event: dict[str, Any]) -> bool:
-        """Say something on this watch; tell whether it is still open."""
+        """Say something if this is a watch; tell whether that is so, and it is still open."""
+        if not self.watches:
+            return False
         try:
             self.send_chunk(json.dumps(event).encode() + b"\n")
         except OSError:
@@ -249,7 +252,8 @@ class _Handler(BaseHTTPRequestHandler):
             if response.status == 201:  # an apply that creates needs that right as well
                 self.api.created(call)
             self.api.answered.append((call, response.status))
-            if call.verb == "watch" and response.status == 200:
+            self.watches = call.verb == "watch"
+            if (self.watches or call.resource == "pods/log") and response.status == 200:
                 self._stream(response)
             else:
                 self._answer(response.status, {}, response.read())
@@ -280,7 +284,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
 
     def send_chunk(self, data: bytes) -> None:
-        """Send a part of a watch; an empty one ends it."""
+        """Send a part of what is streamed; an empty one ends it."""
         with self._writing:
             self.wfile.write(b"%x\r\n%b\r\n" % (len(data), data))
 

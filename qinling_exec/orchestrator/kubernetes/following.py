@@ -41,7 +41,9 @@ class Following:
         self._on_log = on_log
         self._skip = skip
         self._seen: Pod | None = None
-        self._since: dict[str, float] = {}
+        self._looked: float | None = None
+        self._passed = 0.0
+        self._lasted: dict[str, float] = {}
         self._tail: Tail | None = None
 
     def until_end(self, left: threading.Event) -> ImageEnd | None:
@@ -65,8 +67,10 @@ class Following:
 
     def _look(self) -> ImageEnd | None:
         if not self._watch.current:
-            self._since.clear()  # nobody is late while nobody can tell
+            self._looked = None
             return None
+        now = time.monotonic()
+        self._passed, self._looked = now - (self._looked or now), now
         pod = self._watch.get(self._name) or self._watch.refresh(self._name)
         self._seen = pod
         if pod is None or pod.run is None:
@@ -84,9 +88,12 @@ class Following:
         return verdict.taken("node-lost") if self._for("run") > most else None
 
     def _for(self, what: str) -> float:
-        """Return for how long something goes on that this is asked about again and again."""
-        now = time.monotonic()
-        return now - self._since.setdefault(what, now)
+        """Return for how long something goes on that this is asked about at each look.
+
+        Nobody is late while nobody can tell: the time when the cluster does not answer is none.
+        """
+        self._lasted[what] = self._lasted.get(what, 0.0) + self._passed
+        return self._lasted[what]
 
     def _await_start(self, pod: Pod) -> ImageEnd | None:
         if pod.hopeless and not pod.waiting.startswith(_PULLING):
