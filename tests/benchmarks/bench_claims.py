@@ -81,7 +81,7 @@ def _measure(url: str, count: int, engines: int, batch: int) -> float:
 def main() -> None:
     """Measure what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--databases", nargs="*", default=["postgresql", "mariadb"])
+    parser.add_argument("--databases", nargs="*", default=databases.KINDS)
     parser.add_argument("--count", type=int, default=2000)
     parser.add_argument("--batches", type=int, nargs="*", default=[1, 8])
     options = parser.parse_args()

@@ -27,6 +27,7 @@ from qinling_exec.db.engine import utcnow
 from tests import databases
 from tests.functional.client import make_zip
 from tests.functional.deployment import Deployment, EngineProcess
+from tests.functional.running import Running
 from tests.reliability.ledger import Ledger
 
 _EMPTY = "def main(**kwargs):\n    return 1\n"
@@ -42,10 +43,10 @@ def _function(deployment: Deployment, code: str, **fields: str) -> str:
     return str(made["id"])
 
 
-def _accept(deployment: Deployment, function: str, count: int) -> float:
+def _accept(service: str, function: str, count: int) -> float:
     """Post asynchronous executions from several clients; return how many a second."""
     body = json.dumps({"function_id": function, "sync": False})
-    url = f"{deployment.apis[0].url}/v1/executions"
+    url = f"{service}/v1/executions"
 
     def client() -> None:
         with requests.Session() as session:
@@ -113,16 +114,31 @@ def _measure_rates(server: databases.Server, folder: Path, count: int) -> None:
         with Deployment(place, server.new_schema(), apis=1, engines=1) as deployment:
             function = _function(deployment, _EMPTY)
             deployment.engines[0].stop()
-            accepted = _accept(deployment, function, count)
+            accepted = _accept(deployment.apis[0].url, function, count)
             for _ in range(engines):
                 deployment.start_engine(ready=False)
             drained = _drain(deployment, function)
             both = _function(deployment, _EMPTY)
             deployment.api().ok("POST", "/v1/executions", 201, json={"function_id": both})
-            busy = _accept(deployment, both, count)
+            busy = _accept(deployment.apis[0].url, both, count)
             _drain(deployment, both)
             print(f"{server.kind:>11} {engines:>7} {accepted:>10.0f} {busy:>10.0f}"
                   f" {drained:>10.0f}  {os.getloadavg()[0]:.0f}", flush=True)
+
+
+def _measure_embedded(folder: Path, count: int) -> None:
+    """Print the same for the embedded service, whose engine is always there."""
+    running = Running(folder / "embedded").wait_ready()
+    api = running.api()
+    function = api.function(_EMPTY, timeout=120)
+    api.run(function)
+    began = time.monotonic()
+    accepted = _accept(running.url, function, count)
+    _wait(lambda: not api.listed(function_id=function, status="running", limit=1), 600)
+    drained = (count + 1) / (time.monotonic() - began)
+    running.stop()
+    print(f"   embedded {'':>7} {'':>10} {accepted:>10.0f} {drained:>10.0f}"
+          f"  {os.getloadavg()[0]:.0f}", flush=True)
 
 
 def _measure_idle(server: databases.Server, folder: Path, seconds: float) -> None:
@@ -219,9 +235,11 @@ def main() -> None:
     print(f"{'database':>11} {'engines':>7} {'accepted/s':>10} {'while busy':>10}"
           f" {'drained/s':>10}  load")
     with tempfile.TemporaryDirectory(prefix="qx") as folder:
+        if "sqlite" in options.databases and options.only in (None, "rates"):
+            _measure_embedded(Path(folder), options.count)
         for kind in options.databases:
             with databases.start(kind, durable=True) as server:
-                if options.only in (None, "rates"):
+                if options.only in (None, "rates") and kind != "sqlite":
                     _measure_rates(server, Path(folder), options.count)
                 if options.only in (None, "idle"):
                     _measure_idle(server, Path(folder), options.idle_seconds)
