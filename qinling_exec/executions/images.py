@@ -26,6 +26,8 @@ LOG = logging.getLogger(__name__)
 _CUT_LINE = 256
 #: That the threads of runs which were left may take to end, in seconds.
 _LEAVE_SECONDS = 10.0
+#: Between looks for a run that a dead engine has begun, in seconds.
+_FIND_SECONDS = 1.0
 
 
 class _Left(Exception):
@@ -97,22 +99,17 @@ class Images:
         for item in claimed:
             self._start(item.fence, item.project_id, self._run, item, target)
 
-    def adopt(self, fence: states.Fence, project_id: str) -> bool:
-        """Go on with a run that a dead engine has begun; False: there is none.
+    def adopt(self, fence: states.Fence, project_id: str, otherwise: states.Outcome) -> None:
+        """Go on with a run that a dead engine has begun.
 
         :param fence: of the execution, which is this engine's by now.
-        :raises qinling_exec.orchestrator.base.OrchestratorUnavailable: nobody can tell.
+        :param otherwise: how the attempt ends when there is no such run.
+        :raises qinling_exec.exceptions.Unavailable: another engine has to.
         """
         if self._stopping:
-            raise base.OrchestratorUnavailable("The engine ends.")
-        log_begin = self._driver.log_begin((fence.execution_id, fence.attempt))
-        if log_begin is None:
-            return False
-        LOG.info("Execution %s, attempt %s, goes on: its pod is there.", fence.execution_id,
-                 fence.attempt)
+            raise exceptions.Unavailable("The engine ends.")
         self._holdings.hold(fence.execution_id)
-        self._start(fence, project_id, self._go_on, log_begin)
-        return True
+        self._start(fence, project_id, self._go_on, otherwise)
 
     def has(self, execution_id: str) -> bool:
         """Tell whether an execution runs here."""
@@ -235,12 +232,28 @@ class Images:
         if asked:
             self.end(fence)
 
-    def _go_on(self, fence: states.Fence, going: _Going, log_begin: int) -> None:
+    def _go_on(self, fence: states.Fence, going: _Going, otherwise: states.Outcome) -> None:
+        log_begin = self._find(fence, going)
+        if log_begin is None:
+            self._ending.finish(fence, otherwise, awaited=True)
+            return
+        LOG.info("Execution %s, attempt %s, goes on: its pod is there.", fence.execution_id,
+                 fence.attempt)
         self._note_begun(fence, going)
         stored = self._log_size_of(fence) - log_begin
         known = max(0, stored - len(logs.heading(fence.attempt)))
         sink = logs.Sink(fence, max(0, self._log_size + _CUT_LINE - known), resumed=stored > 0)
         self._bring_to_end(fence, going, sink, known, True)
+
+    def _find(self, fence: states.Fence, going: _Going) -> int | None:
+        """Look for a run until it is certain whether it is there; return where its log begins."""
+        while True:
+            try:
+                return self._driver.log_begin((fence.execution_id, fence.attempt))
+            except base.OrchestratorUnavailable as error:
+                LOG.info("Execution %s can't be looked for now: %s", fence.execution_id, error)
+            if going.left.wait(_FIND_SECONDS):
+                raise _Left
 
     def _bring_to_end(self, fence: states.Fence, going: _Going, sink: logs.Sink, known: int,
                       awaited: bool) -> None:

@@ -198,8 +198,8 @@ class Reaper:
                     taken.attempt, orphan.fence.runner_id)
         if orphan.worker is not None and orphan.worker.address is not None:
             self._fleet.end_run(orphan.worker, taken.execution_id)
-        if (self._images is not None and not orphan.on_worker
-                and self._images.adopt(taken, orphan.project_id)):
+        if self._images is not None and not orphan.on_worker:
+            self._images.adopt(taken, orphan.project_id, states.error(_REASON))
             return
         self._ending.finish(taken, states.error(_REASON), awaited=True)
 

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 import uuid
+from contextlib import closing
 from typing import Any
 from urllib.parse import quote
 
@@ -224,6 +226,24 @@ def test_scaling_what_is_made_of_an_image(api: Api, ids: dict[str, str]) -> None
             body = None if operation == "detach" else {"count": 1}
             assert api.refused("POST", f"{path}/versions/1/{operation}", 404, json=body) == (
                 f"FunctionVersion not found [function_id={ids['image']}, version_number=1]")
+
+
+def test_running_what_is_made_of_an_image(api: Api, service: Running,
+                                          ids: dict[str, str]) -> None:
+    """Local processes can't: it is refused, and what was accepted when pods could is ended."""
+    text = api.refused("POST", "/v1/executions", 400, json={"function_id": ids["image"]})
+    assert "needs the Kubernetes orchestrator" in text
+    assert api.listed(function_id=ids["image"]) == []
+    queued = str(uuid.uuid4())
+    database = service.data_dir / "qinling_exec.sqlite"
+    with closing(sqlite3.connect(database, timeout=10)) as connection, connection:
+        connection.execute(
+            "INSERT INTO executions (id, project_id, function_id, function_version, status, sync,"
+            " created_at, attempts) SELECT ?, project_id, ?, 0, 'running', 0, created_at, 0"
+            " FROM executions WHERE id = ?", (queued, ids["image"], ids["execution"]))
+    ended = api.ended(queued)
+    assert ended["status"] == "error"
+    assert "needs the Kubernetes orchestrator" in ended["result"]
 
 
 def test_refused_accept_is_no_error_of_the_service(api: Api, service: Running,

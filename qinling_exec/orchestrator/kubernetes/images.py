@@ -65,7 +65,8 @@ class PodImages:
 
     def log_begin(self, attempt: Attempt) -> int | None:
         """Look for an attempt's pod."""
-        self._await_watch()
+        if not self._watch.current:  # who asks has other things to do, and comes again
+            raise OrchestratorUnavailable("The cluster can't be reached.")
         name = names.run(*attempt)
         # That there is none the cluster itself has to say.
         pod = self._watch.get(name) or self._watch.refresh(name)

@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from qinling_exec import exceptions
 from qinling_exec.executions import logs, states, targets
 from qinling_exec.executions.flusher import Flusher
 from qinling_exec.executions.images import Images
@@ -14,6 +15,7 @@ from qinling_exec.orchestrator.base import ImageEnd, OrchestratorUnavailable
 
 LIMIT = 1000
 DONE = ImageEnd("success", "none", None, 1.0)
+LOST = states.error("It was lost.")
 DELETED = ImageEnd("error", "deleted", "It was deleted.")
 
 
@@ -24,7 +26,7 @@ class Driver:
 
     def __init__(self):
         self.runs, self.ended, self.waits = {}, [], {}
-        self.prints, self.end_with, self.error = b"", DONE, None
+        self.prints, self.end_with, self.error, self.away = b"", DONE, None, False
         self.going_on, self.may_begin = threading.Event(), threading.Event()
         self.may_begin.set()
         self.entered = threading.Event()
@@ -37,6 +39,8 @@ class Driver:
         self.runs[run.attempt] = run
 
     def log_begin(self, attempt):
+        if self.away:
+            raise OrchestratorUnavailable("no answer")
         run = self.runs.get(attempt)
         return run.log_begin if run else None
 
@@ -167,18 +171,32 @@ def test_a_second_attempt_is_gone_on_with(database, rows, images, driver, ending
     driver.runs[execution, 2] = type("Run", (), {"log_begin": 6})
     driver.prints = b"one\ntwo\n"
     driver.going_on.set()
-    assert images.adopt(fence, "mine")
+    images.adopt(fence, "mine", LOST)
     assert wait_for(lambda: rows.of(execution).status == states.SUCCESS)
     assert log_of(database, execution) == b"first\n[Attempt 2 begins here.]\none\ntwo\n"
 
 
 def test_there_is_nothing_to_go_on_with(rows, images, driver):
-    execution, = rows.add(runner_id="me", attempts=1)
-    assert images.adopt(states.Fence(execution, "me", 1), "mine") is False
+    execution, = rows.add(runner_id="me", attempts=2)
+    images.adopt(states.Fence(execution, "me", 2), "mine", LOST)
+    assert wait_for(lambda: rows.of(execution).status == states.ERROR)
+    assert "lost" in rows.result(execution)
+
+
+def test_nobody_can_tell_for_a_while_whether_there_is_something(rows, images, driver):
+    execution, = rows.add(runner_id="me", attempts=2)
+    driver.away = True
+    images.adopt(states.Fence(execution, "me", 2), "mine", LOST)
+    time.sleep(0.2)
+    assert rows.of(execution).status == states.RUNNING
+    driver.runs[execution, 2] = type("Run", (), {"log_begin": 0})
+    driver.away = False
+    driver.going_on.set()
+    assert wait_for(lambda: rows.of(execution).status == states.SUCCESS)
 
 
 def test_an_engine_that_ends_takes_over_nothing(rows, images, driver):
     images.leave()
-    with pytest.raises(OrchestratorUnavailable):
-        images.adopt(states.Fence("e", "me", 1), "mine")
+    with pytest.raises(exceptions.Unavailable):
+        images.adopt(states.Fence("e", "me", 1), "mine", LOST)
     assert images.most == 0
