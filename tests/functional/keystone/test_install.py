@@ -32,6 +32,7 @@ from tests.functional.deployment import ROOT, Process
 from tests.functional.keystone.server import Keystone
 from tests.functional.running import free_port
 
+DRIVER = Path(__file__).with_name("command_line.py")
 GUIDE = ROOT / "doc/source/admin/install.rst"
 UNITS = ("qinling-exec-engine", "qinling-exec-api")
 #: Programs in the place of the system's own.
@@ -51,6 +52,18 @@ daemon-reload|'enable --now {' '.join(UNITS)}') ;;
 *) exit 1 ;;
 esac""",
 }
+#: ``openstack``, in what it costs only.
+CLIENT = """\
+#!{python} -IS
+import json, sys
+with open("{folder}/asked", "w") as asked:
+    asked.write(json.dumps(sys.argv[1:]) + chr(10))
+with open("{folder}/told") as told:
+    status, out, err = json.loads(told.readline())
+sys.stdout.write(out)
+sys.stderr.write(err)
+sys.exit(status)
+"""
 
 
 def blocks() -> Iterator[str]:
@@ -74,8 +87,6 @@ class Place:
             (programs / name).chmod(0o755)
         for path in ("opt", "etc/systemd/system", "var/lib"):
             (folder / path).mkdir(parents=True)
-        client = environments.ready(*environments.CLIENT)
-        (programs / "openstack").symlink_to(client / "openstack")
         self.environment = {
             **{name: value for name, value in os.environ.items()
                if not name.startswith(("OS_", "QINLING_EXEC_", "PIP_", "PYTHON"))},
@@ -84,6 +95,27 @@ class Place:
             "PGHOST": "127.0.0.1", "PGPORT": str(database.port), "PGUSER": "qinling",
             "PGDATABASE": "postgres", "no_proxy": "127.0.0.1",
         }
+        self._client = self._openstack(programs / "openstack")
+
+    def _openstack(self, program: Path) -> subprocess.Popen[bytes]:
+        """Make a program that has its commands run by one that has imported all of it once."""
+        program.write_text(CLIENT.format(python=sys.executable, folder=self.folder))
+        program.chmod(0o755)
+        ends = []
+        for name in ("asked", "told"):
+            os.mkfifo(self.folder / name)
+            ends.append(os.open(self.folder / name, os.O_RDWR))  # so that neither side ends it
+        made = subprocess.Popen([environments.ready(*environments.CLIENT) / "python", DRIVER],
+                                stdin=ends[0], stdout=ends[1], env=self.environment)
+        self._ends = ends
+        return made
+
+    def close(self) -> None:
+        """End what it has started."""
+        self._client.terminate()
+        self._client.wait(20)
+        for end in self._ends:
+            os.close(end)
 
     def here(self, text: str) -> str:
         """Return commands with the paths, ports and names of this place.
@@ -159,6 +191,7 @@ def place(tmp_path: Path, keystone: Keystone,
             shutil.copy(ROOT / name, target)
     made.environment["PBR_VERSION"] = metadata.version("qinling-exec")
     yield made
+    made.close()
     for service in keystone.ask("GET", "/services?name=qinling-exec")["services"]:
         keystone.ask("DELETE", f"/services/{service['id']}")
 
