@@ -176,6 +176,8 @@ def _image(code: dict[str, Any]) -> dict[str, Any]:
     image = code.get("image")
     if not isinstance(image, str) or not image.strip():
         raise _wrong_code("image: the name of an image is required.")
+    if image.split() != [image] or not image.isprintable():
+        raise _wrong_code("image: the name of an image has no spaces in it.")
     return {"source": IMAGE, "image": _text("image", image, 255)}
 
 

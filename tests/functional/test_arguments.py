@@ -166,6 +166,9 @@ MISSING = "00000000-0000-4000-8000-000000000000"
      '"runtime_id" must be specified.'),
     ({"code": '{"source": "package", "nope": 1}'}, 400,
      'Invalid input for field/attribute code. Unknown key: "nope".'),
+    *[({"code": {"source": "image", "image": image}}, 400,
+       "Invalid input for field/attribute code. image: the name of an image has no spaces in it.")
+      for image in ("a b", " a", "a\n", "a\u200b")],
     *[({"entry": entry}, 400, "Invalid input for field/attribute entry. ")
       for entry in ("../x.main", ".main", "main.", "main", "a..main")],
 ], ids=str)

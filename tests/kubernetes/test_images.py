@@ -145,6 +145,7 @@ def test_a_long_log_is_cut_and_says_so(api: Api, function: str) -> None:
     assert log[_LOG_SIZE:] == b"\n[The log was cut here: its limit is 20000 bytes.]\n"
 
 
+@pytest.mark.long
 def test_an_image_that_nobody_has(api: Api) -> None:
     function = _make(api, "node.local/there-is-no-such-image:1")
     began = time.monotonic()
@@ -242,6 +243,7 @@ def test_what_ended_while_no_engine_was_there(deployment: Deployment, api: Api, 
     assert api.log(execution) == b"1\n2\n"
 
 
+@pytest.mark.long
 def test_an_engine_that_ends_leaves_its_runs_to_the_next(deployment: Deployment, api: Api,
                                                          function: str) -> None:
     execution = _begin(api, function, "import time\nprint(1)\ntime.sleep(10)\nprint(2)")
@@ -255,7 +257,8 @@ def test_an_engine_that_ends_leaves_its_runs_to_the_next(deployment: Deployment,
 
 
 @pytest.mark.parametrize("point", [
-    pytest.param("claimed", marks=pytest.mark.long), "posted",
+    pytest.param("claimed", marks=pytest.mark.long),
+    pytest.param("posted", marks=pytest.mark.long),
     pytest.param("answered", marks=pytest.mark.long), "committed"])
 def test_an_engine_dies_between_two_steps(deployment: Deployment, api: Api, function: str,
                                           point: str) -> None:
