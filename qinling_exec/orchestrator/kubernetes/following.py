@@ -66,13 +66,14 @@ class Following:
                 self._tail.leave()
 
     def _look(self) -> ImageEnd | None:
+        pod = self._seen = self._watch.get(self._name)
         if not self._watch.current:
             self._looked = None
             return None
         now = time.monotonic()
         self._passed, self._looked = now - (self._looked or now), now
-        pod = self._watch.get(self._name) or self._watch.refresh(self._name)
-        self._seen = pod
+        if pod is None:  # that there is none the cluster itself has to say
+            pod = self._watch.refresh(self._name)
         if pod is None or pod.run is None:
             return verdict.deleted()
         if pod.phase in ("Succeeded", "Failed") or (pod.leaving and

@@ -43,6 +43,9 @@ def judge(pod: Pod, run: Run) -> ImageEnd:
         return taken(_TAKEN[pod.reason], duration)
     if pod.leaving:
         return deleted()
+    if run.exit_code is None and run.began is None and pod.reason:  # its node refused it
+        return ImageEnd("error", "start", "The function's pod could not start."
+                        f" {_cut(f'{pod.reason}: {pod.message}')}")
     if run.exit_code is None or run.cause == "ContainerStatusUnknown":
         return taken("node-lost", duration)
     return _ended(run, run.exit_code, duration)

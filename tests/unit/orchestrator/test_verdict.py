@@ -62,6 +62,8 @@ def test_what_is_read_of_a_run():
     ({"terminated": {**RAN, "exitCode": 137, "reason": "ContainerStatusUnknown"}},
      "error", "node-lost", 3),
     ({}, "error", "node-lost", None),
+    ({"reason": "OutOfmemory", "message": "Node didn't have enough resource"},
+     "error", "start", None),
 ])
 def test_each_end_by_its_name(found, status, reason, duration):
     end = judge(**found)

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How long a run of an image is waited for, with a watch whose clock the test turns."""
+
+import threading
+
+import pytest
+
+from qinling_exec.orchestrator.base import OrchestratorUnavailable
+from qinling_exec.orchestrator.kubernetes import following, seen
+
+START = 10
+
+
+class Watch:
+    """A copy of one pod; each wait is one step of time."""
+
+    def __init__(self, pod, steps, step=1.0):
+        self.pod, self.left, self.step, self.now, self.looks = pod, steps, step, 100.0, 0
+        self.current, self.over, self.asked = True, threading.Event(), 0
+
+    def get(self, name):
+        return self.pod
+
+    def refresh(self, name):
+        self.asked += 1
+        raise OrchestratorUnavailable("no answer")
+
+    def wait(self, condition, seconds):
+        self.looks += 1
+        self.woken = condition()
+        self.now += self.step
+        self.left -= 1
+        if not self.left:
+            self.over.set()
+
+    def monotonic(self):
+        return self.now
+
+
+def pod(**status):
+    return seen.read({
+        "metadata": {"name": "p", "resourceVersion": "1",
+                     "labels": {"qinling-exec/execution": "e", "qinling-exec/attempt": "1"},
+                     "annotations": {"qinling-exec/timeout": "7"}},
+        "spec": {}, "status": status})
+
+
+def follow(monkeypatch, watch):
+    class Client:
+        def path(self, *parts):
+            return "/".join(parts)
+
+    monkeypatch.setattr(following, "time", watch)
+    monkeypatch.setattr(following.events, "last_warning", lambda client, name: "no room")
+    one = following.Following(Client(), watch, "p", START, lambda data: True, 0)
+    return one.until_end(watch.over)
+
+
+def test_a_start_has_its_time(monkeypatch):
+    watch = Watch(pod(phase="Pending"), 100)
+    end = follow(monkeypatch, watch)
+    assert (end.status, end.reason) == ("error", "start")
+    assert "no room" in end.text
+    assert watch.now - 100 == START + 1
+
+
+@pytest.mark.parametrize("found", [pod(phase="Pending"), None])
+def test_nobody_is_late_while_nobody_can_tell(monkeypatch, found):
+    watch = Watch(found, 100)
+    watch.current = False
+    assert follow(monkeypatch, watch) is None
+    assert watch.woken is False, "it waits"
+
+
+def test_that_a_pod_is_gone_the_cluster_has_to_say(monkeypatch):
+    watch = Watch(None, 5)
+    assert follow(monkeypatch, watch) is None
+    assert watch.asked == 5
+    assert watch.woken is False, "it waits"
+
+
+def test_time_without_the_cluster_is_taken_out(monkeypatch):
+    watch = Watch(pod(phase="Pending"), 100)
+    whole = Watch.wait
+
+    def wait(self, condition, seconds):
+        whole(self, condition, seconds)
+        self.current = not 103 <= self.now < 150
+
+    monkeypatch.setattr(Watch, "wait", wait)
+    end = follow(monkeypatch, watch)
+    assert end.reason == "start"
+    assert watch.now == 150 + START + 1 - 2
