@@ -17,7 +17,7 @@ from qinling_exec import exceptions
 from qinling_exec.catalogue import runtimes
 from qinling_exec.catalogue.packages import Incoming
 from qinling_exec.catalogue.storage import Storage
-from qinling_exec.db import models
+from qinling_exec.db import connections, models
 from qinling_exec.db.engine import Database
 from qinling_exec.executions import states
 
@@ -49,7 +49,7 @@ def open_source(url: str) -> sa.Engine:
     :raises qinling_exec.exceptions.InputError: it is no URL, or no Qinling database is there.
     """
     try:
-        parsed = sa.make_url(url)
+        parsed = connections.read_url(url)
         parsed = parsed.set(drivername=_DRIVERS.get(parsed.drivername, parsed.drivername))
         engine = sa.create_engine(parsed, isolation_level="REPEATABLE READ"
                                   if parsed.get_backend_name() != "sqlite" else None)

@@ -46,8 +46,26 @@ def build(conf: cfg.ConfigOpts, *, patient: bool = False) -> sa.Engine:
         ) from error
 
 
+def read_url(text: str) -> sa.URL:
+    """Return the URL of a database.
+
+    :raises qinling_exec.exceptions.InputError: it can't be read. Nothing of it is told: it may be
+        its password that is in the way, and that would be taken for a host or a port.
+    """
+    try:
+        url = sa.make_url(text)
+        if "@" not in (url.host or ""):
+            return url
+    except (sa.exc.ArgumentError, ValueError):
+        pass
+    raise exceptions.InputError(
+        "The URL of the database ([database] connection, or --from) can't be read. What has a"
+        " meaning in URLs is written by its number in a password, such as %40 for @."
+    )
+
+
 def _build(conf: cfg.ConfigOpts, patient: bool) -> sa.Engine:
-    url = sa.make_url(conf.database.connection)
+    url = read_url(conf.database.connection)
     kind = url.get_backend_name()
     if kind == "sqlite":
         _create_private(url.database)

@@ -51,6 +51,10 @@ def start(command: list[str], config: Path) -> subprocess.CompletedProcess[str]:
     ("[database]\nconnection = mysql+nosuch://u:secret@127.0.0.1/x", "[database] connection"),
     ("[database]\nconnection = postgresql+psycopg2://u:secret@127.0.0.1/x", "driver"),
     ("[database]\nconnection = nonsense", "[database] connection"),
+    # A password with an @ in it: the rest of it is a host or a port to who reads the URL.
+    ("[database]\nconnection = postgresql+psycopg://u:a@secret@127.0.0.1/x", "%40 for @"),
+    ("[database]\nconnection = postgresql+psycopg://u:a@b:secret@127.0.0.1/x", "%40 for @"),
+    ("[database]\nconnection = mysql+pymysql://u:a@b:secret/c@127.0.0.1/x", "%40 for @"),
     ("[database]\nconnection = postgresql+psycopg://u:secret@127.0.0.1:1/x", "can't be reached"),
     ("[database]\nconnection = sqlite:////nonexistent/x.sqlite", "/nonexistent/x.sqlite"),
     ("[packages]\nstore = nosuch", "driver nosuch"),

@@ -127,6 +127,7 @@ def test_without_packages_the_rest_comes(former: Former, manage: Callable[..., s
 
 @pytest.mark.parametrize(("url", "said"), [
     ("nonsense", "can't be read"), ("postgresql://u:hidden@127.0.0.1:1/x", "can't be read"),
+    ("postgresql://u:a@b:hidden@127.0.0.1/x", "%40 for @"),
     ("sqlite:////nonexistent/x.sqlite", "can't be read"), ("sqlite://", "no database of Qinling"),
 ])
 def test_a_source_that_is_none(manage: Callable[..., str], url: str, said: str) -> None:
