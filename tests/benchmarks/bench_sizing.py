@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import pathlib
 import re
+import shutil
 import statistics
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
@@ -83,6 +84,7 @@ def main() -> None:
               f" most {max(seen)}")
     engine.dispose()
     server.close()
+    shutil.rmtree(folder)
 
 
 if __name__ == "__main__":
