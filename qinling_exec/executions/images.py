@@ -40,6 +40,7 @@ class _Going:
 
     :param begun: it is there, so that it can be ended.
     :param asked: somebody wants the execution to be cancelled.
+    :param over: how it ended is known.
     :param left: set when this process is to look after it no more.
     """
 
@@ -48,6 +49,7 @@ class _Going:
     begun: bool = False
     asked: bool = False
     ending: bool = False
+    over: bool = False
     left: threading.Event = field(default_factory=threading.Event)
 
 
@@ -120,7 +122,7 @@ class Images:
         """Return what runs here and is not being ended."""
         with self._lock:
             return [fence for fence, going in self._going.items()
-                    if not going.ending and not going.left.is_set()]
+                    if not (going.ending or going.over or going.left.is_set())]
 
     def mark(self, fence: states.Fence, asked: bool) -> bool:
         """Note that a run is to be ended; tell whether it goes on and :meth:`end` is to be called.
@@ -267,6 +269,7 @@ class Images:
             self._flusher.remove(sink)
         if end is None:
             raise _Left
+        going.over = True
         settled = self._ending.finish(fence, _judge(end, going.asked), sink, awaited=awaited,
                                       repeat=Repeat.LATER)
         faultpoint.reach("committed")

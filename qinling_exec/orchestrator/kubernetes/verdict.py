@@ -22,7 +22,7 @@ _TAKEN = {
 }
 _WHY = {
     "evicted": "The cluster needed the place that the function's pod had, and ended it.",
-    "node-lost": "The node that the function's pod was on is gone.",
+    "node-lost": "The node that the function's pod was on is gone, or does not answer.",
 }
 #: The container did not even begin; its image has no such program, most likely.
 _NO_PROGRAM = frozenset({"StartError", "ContainerCannotRun", "RunContainerError"})

@@ -53,6 +53,7 @@ class Driver:
         return DELETED if attempt in self.ended else self.end_with
 
     def end(self, attempt):
+        self.seen_at_end = self.images.fences()
         self.ended.append(attempt)
 
     def all(self):
@@ -81,6 +82,7 @@ def images(database, rows, driver, ending, holdings):
     flusher = Flusher(database)
     flusher.start()
     images = Images(database, driver, Me(), ending, holdings, flusher, LIMIT, 4, lambda: None)
+    driver.images = images
     yield images
     images.leave()
     flusher.stop()
@@ -116,6 +118,7 @@ def test_a_run_is_forgotten_once_its_outcome_is_stored(database, rows, images, d
     assert rows.of(execution).status == states.SUCCESS
     assert rows.result(execution) == '{"duration": 1.0}'
     assert log_of(database, execution) == b"hello\n"
+    assert driver.seen_at_end == [], "what is over is not to be ended as somebody else's"
     assert driver.runs[execution, 1].arguments == ('{"n": 1}',)
     assert wait_for(lambda: not images.running())
 
