@@ -43,7 +43,7 @@ _TRIES = 3
 STARTS = 8
 #: Between the last moment that a worker could be chosen for a run and its end, in seconds.
 _GRACE_SECONDS = 1.0
-#: For which the row of a lost worker says why, to those that lost runs with it.
+#: For which the row of a lost worker says why, at least, to those that lost runs with it.
 _TOLD_SECONDS = 8.0
 #: Pools that are made at the same time; each may wait for what never comes.
 _POOLS = 4
@@ -241,7 +241,7 @@ class Fleet:
         # Whoever read the table just before may be about to send a run.
         since = self._draining_since.setdefault(worker.name, time.monotonic())
         if worker.lost is not None:
-            if time.monotonic() - since < _TOLD_SECONDS:
+            if time.monotonic() - since < _TOLD_SECONDS or self._table.has_runs(worker.name):
                 return UNCHANGED
             self._gone(worker)
             return None

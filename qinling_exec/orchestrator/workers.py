@@ -21,6 +21,7 @@ LEAVING = (DRAINING, ENDING)
 
 _table = models.Worker.__table__
 _runtimes = models.Runtime.__table__
+_executions = models.Execution.__table__
 #: Built once: every execution asks.
 _READY_FOR = sa.select(_table).where(
     _table.c.function_id == sa.bindparam("wanted"),
@@ -210,6 +211,13 @@ class Workers:
             row = connection.execute(
                 sa.select(_table.c.lost).where(_table.c.name == name)).first()
         return "" if row is None else row.lost
+
+    def has_runs(self, name: str) -> bool:
+        """Tell whether somebody waits for a run on a worker; one that fell silent ends late."""
+        query = sa.select(_executions.c.id).where(
+            _executions.c.status == "running", _executions.c.worker == name).limit(1)
+        with self._database.reader() as connection:
+            return connection.execute(query).first() is not None
 
     def give_up(self, name: str, by_any: bool) -> None:
         """Have an engine end a worker that hangs; it is gone when its row is, or is lost.

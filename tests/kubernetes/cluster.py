@@ -46,6 +46,11 @@ class Cluster:
         """The address at which pods reach this machine; empty when it is not known."""
         return self.environment.get("CLUSTER_HOST_IP", "")
 
+    def start(self) -> None:
+        """Start again what does not run."""
+        assert self.folder is not None
+        _up(self.folder)
+
     def kubectl(self, *arguments: str, given: str | None = None, check: bool = True,
                 seconds: float = 60) -> str:
         """Run kubectl; return what it prints."""

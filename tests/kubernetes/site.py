@@ -119,8 +119,8 @@ def clear(cluster: Cluster, namespace: str, deployment: Deployment) -> None:
         "-n", namespace, "pods,deployments,replicasets")["items"], PATIENCE), deployment.log()
 
 
-def server_of(pod: dict[str, Any]) -> int:
-    """Return the process of a pod's server, where the node is this machine."""
+def processes_of(pod: dict[str, Any]) -> list[int]:
+    """Return the processes of a pod's server and its runs, where the node is this machine."""
     uid = pod["metadata"]["uid"]
     found = []
     for entry in pathlib.Path("/proc").iterdir():
@@ -132,6 +132,12 @@ def server_of(pod: dict[str, Any]) -> int:
             if uid in groups or uid.replace("-", "_") in groups:
                 found.append(int(entry.name))
     assert found, f"no process of pod {uid} is on this machine"
+    return found
+
+
+def server_of(pod: dict[str, Any]) -> int:
+    """Return the process of a pod's server, where the node is this machine."""
+    found = processes_of(pod)
     return next(pid for pid in found if processes.parent(pid) not in found)
 
 

@@ -21,6 +21,9 @@ CONTAINER = "worker"
 PROGRAM = "function"
 #: Between SIGTERM and SIGKILL, in seconds: who ends a pod wants it gone.
 _END_SECONDS = 1
+#: After the cluster has found that a node does not answer (40 seconds by its default): then its
+#: workers are lost. A cluster's own default is five minutes.
+_NODE_SECONDS = 20
 
 
 @dataclass(frozen=True)
@@ -198,6 +201,9 @@ def _spec(shape: Shape, container: Object, runtime_class: str | None, restart: s
         "enableServiceLinks": False,
         "restartPolicy": restart,
         "terminationGracePeriodSeconds": _END_SECONDS,
+        "tolerations": [{"key": f"node.kubernetes.io/{state}", "operator": "Exists",
+                         "effect": "NoExecute", "tolerationSeconds": _NODE_SECONDS}
+                        for state in ("not-ready", "unreachable")],
         "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
         "volumes": [{"name": "scratch", "emptyDir": {"sizeLimit": str(shape.scratch_size)}}],
         "containers": [container],

@@ -107,10 +107,11 @@ def read(found: Object) -> Pod:
     waiting, hopeless = _waiting(state.get("waiting"), conditions)
     restarts, reason = containers[0].get("restartCount", 0), _reason(status, conditions)
     ended = state.get("terminated")
-    if restarts > int(labels.get(names.RESTARTS, 0)):
+    if restarts > _whole(labels, names.RESTARTS):
         ended = ended or (containers[0].get("lastState") or {}).get("terminated") or {}
     leaving = "deletionTimestamp" in metadata
-    over = leaving or ended is not None or status.get("phase") in ("Failed", "Succeeded")
+    over = (leaving or ended is not None or bool(reason)
+            or status.get("phase") in ("Failed", "Succeeded"))
     return Pod(
         name=metadata["name"], version=metadata["resourceVersion"],
         owned=bool(metadata.get("ownerReferences")),

@@ -38,6 +38,20 @@ def test_the_reason_is_waited_for(table):
     assert table.names("f", 0, 10) == [], "it takes no runs"
 
 
+def test_who_waits_for_a_run_on_a_lost_worker_is_known(table, database):
+    """A node that falls silent is lost long before the runs on it are given up."""
+    assert not table.has_runs("w")
+    with database.writer() as connection:
+        connection.execute(sa.insert(models.Execution.__table__), {
+            "id": "e", "project_id": "mine", "function_id": "f", "status": "running",
+            "worker": "w", "created_at": utcnow()})
+    assert table.has_runs("w")
+    assert not table.has_runs("x")
+    with database.writer() as connection:
+        connection.execute(sa.update(models.Execution.__table__).values(status="error"))
+    assert not table.has_runs("w")
+
+
 @pytest.mark.parametrize(("told", "gone"), [(False, False), (True, True)])
 def test_nobody_will_tell(table, told, gone):
     began = time.monotonic()
@@ -75,6 +89,11 @@ def _ended(state, count, code=137, reason="Error"):
     (_pod(phase="Failed", conditions=[
         {"type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager"}]),
      "its node was lost"),
+    (_pod(conditions=[{"type": "DisruptionTarget", "status": "True",
+                       "reason": "DeletionByPodGC"}]), "its node was lost"),
+    (_pod(conditions=[{"type": "DisruptionTarget", "status": "False",
+                       "reason": "DeletionByPodGC"}]), ""),
+    (_pod("what?"), ""),
     (_pod(phase="Failed", reason="Strange"), "the cluster ended its pod (Strange)"),
 ])
 def test_what_the_cluster_says(pod, loss):
