@@ -200,9 +200,11 @@ def test_racing_with_the_end(target: Target, api: Api) -> None:
             made = mine.run(function, sync=False)["id"]
             time.sleep((number + turn) % 7 * 0.002)
             reply = mine.request("POST", f"/v1/executions/{made}/cancel")
-            assert reply.status_code in (200, 409), reply.text
-            end = mine.show(made)
-            assert end["status"] == ("cancelled" if reply.status_code == 200 else "success")
+            assert reply.status_code in (200, 202, 409), (reply.status_code, reply.text)
+            # 202: a busy machine took more than five seconds, and whichever is first still wins.
+            end = mine.ended(made)
+            assert end["status"] in {200: ["cancelled"], 202: ["cancelled", "success"],
+                                     409: ["success"]}[reply.status_code]
             assert mine.show(made) == end
             with lock:
                 ends[end["status"]] += 1
