@@ -133,14 +133,15 @@ class History:
         return reply.status_code
 
     def delete(self, creation: Creation) -> int | None:
-        """Delete an execution; return the status of the answer."""
+        """Delete an execution, which cancels it first; return the status of the answer."""
         creation.perhaps_deleted = True
+        creation.cancel_asked = True
         reply = self._send("DELETE", f"/v1/executions/{creation.id}")
         if reply is None:
             return None
         if reply.status_code == 204:
             creation.deleted = True
-        elif reply.status_code not in (404, 503):
+        elif reply.status_code not in (404, 503) and "is being cancelled" not in reply.text:
             self._violation(f"DELETE answered {reply.status_code}: {reply.text[:300]}")
         return reply.status_code
 
