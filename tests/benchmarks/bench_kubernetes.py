@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 
+from tests import databases
 from tests.functional import processes
 from tests.functional.client import Api, output
 from tests.functional.deployment import Deployment
@@ -94,10 +95,12 @@ def main() -> None:
     cluster = clusters.find()
     image = cluster.image("python3", "qinling_exec/__init__.py", "qinling_exec/runtime")
     namespace = cluster.make_namespace()
+    # It wakes the engine at once; on other databases an idle one looks once in a second.
+    server = databases.start("postgresql")
 
     def deployed(folder: str, **more: Mapping[str, object]) -> Deployment:
         path = pathlib.Path(folder)
-        return Deployment(path, f"sqlite:///{path}/db.sqlite", image=image, settings=more)
+        return Deployment(path, server.new_schema(), image=image, settings=more)
 
     def on_pods(replicas: int, folder: str) -> Deployment:
         return deployed(folder, engine={"orchestrator": "kubernetes"}, kubernetes={
@@ -119,6 +122,7 @@ def main() -> None:
         print(f"load {os.getloadavg()[0]:.1f}")
     finally:
         cluster.delete_namespace(namespace)
+        server.close()
 
 
 if __name__ == "__main__":
