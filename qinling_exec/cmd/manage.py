@@ -40,9 +40,7 @@ def _run() -> int:
     if not getattr(conf.command, "needs_database", True):
         run(conf, None)
         return 0
-    if not conf.database.connection:
-        raise exceptions.InputError("No database is configured: name a config file with"
-                                    " --config-file that has [database] connection.")
+    refusal.require_database(conf, "a config file with --config-file")
     with contextlib.closing(Database(conf)) as database:
         run(conf, database)
     return 0

@@ -48,9 +48,7 @@ def check(conf: cfg.ConfigOpts) -> None:
     :raises qinling_exec.exceptions.InputError: the text says what is wrong.
     """
     consistency.check(conf)
-    if not conf.database.connection:
-        raise exceptions.InputError("No database is configured: name a config file that has"
-                                    " [database] connection.")
+    require_database(conf, "a config file")
     database = Service(conf).database
     try:
         migration.refuse_newer(migration.version(database))
@@ -59,6 +57,17 @@ def check(conf: cfg.ConfigOpts) -> None:
             raise
     finally:
         database.close()
+
+
+def require_database(conf: cfg.ConfigOpts, what: str) -> None:
+    """Stop where no database is configured.
+
+    :param what: to be named by whoever starts the program.
+    :raises qinling_exec.exceptions.InputError: there is none.
+    """
+    if not conf.database.connection:
+        raise exceptions.InputError(
+            f"No database is configured: name {what} that has [database] connection.")
 
 
 def of_database(error: Exception) -> str:

@@ -44,9 +44,7 @@ class Checks(upgradecheck.UpgradeCommands):
     @property
     def database(self) -> Database:
         """The configured database."""
-        if not self.conf.database.connection:
-            raise exceptions.InputError("No database is configured: name a config file with"
-                                        " --config-file that has [database] connection.")
+        refusal.require_database(self.conf, "a config file with --config-file")
         if self._database is None:
             self._database = Database(self.conf)
         return self._database

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import logging
 import os
 import pathlib
@@ -121,7 +122,9 @@ def newest() -> str:
     return max(_revisions())
 
 
+@functools.cache
 def _revisions() -> set[str]:
+    """Read once: a health check asks each time, and a program does not learn revisions."""
     return {path.name.partition("_")[0] for path in (location() / "versions").glob("[0-9]*.py")}
 
 

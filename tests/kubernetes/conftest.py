@@ -12,6 +12,8 @@ import pytest
 
 from tests.functional.deployment import Deployment
 from tests.kubernetes import cluster as clusters
+from tests.kubernetes.apiserver import ApiServer
+from tests.kubernetes.site import Site
 from tests.reliability.conftest import WANTED
 
 
@@ -74,6 +76,28 @@ def runtime_class(cluster: clusters.Cluster) -> Iterator[Callable[[str], str]]:
     yield make
     for name in made:
         cluster.kubectl("delete", "runtimeclass", name)
+
+
+@pytest.fixture(scope="module")
+def reachable(cluster: clusters.Cluster) -> None:
+    """This machine, where the ledger listens, can be reached by functions in pods."""
+    if not cluster.host:
+        pytest.skip("CLUSTER_HOST_IP is not set: functions can't reach the ledger")
+
+
+@pytest.fixture(scope="module")
+def server(cluster: clusters.Cluster) -> Iterator[ApiServer]:
+    """A proxy in front of the cluster's API, which breaks what it is told to."""
+    with ApiServer(cluster) as between:
+        yield between
+
+
+@pytest.fixture
+def site(cluster: clusters.Cluster, namespace: str, deployment: Deployment) -> Iterator[Site]:
+    """What a test does on the module's own ``deployment``; nothing is left of it."""
+    here = Site(cluster, namespace, deployment)
+    yield here
+    here.finish()
 
 
 @pytest.fixture(scope="module")

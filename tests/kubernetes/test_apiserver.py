@@ -27,16 +27,8 @@ _SILENCE = 6
 
 
 @pytest.fixture(scope="module")
-def server(cluster: Cluster) -> Iterator[ApiServer]:
-    if not cluster.host:
-        pytest.skip("CLUSTER_HOST_IP is not set: functions can't reach the ledger")
-    with ApiServer(cluster) as between:
-        yield between
-
-
-@pytest.fixture(scope="module")
-def deployment(deploy: Callable[..., Deployment], cluster: Cluster, namespace: str,
-               server: ApiServer, tmp_path_factory: pytest.TempPathFactory,
+def deployment(deploy: Callable[..., Deployment], reachable: None, cluster: Cluster,
+               namespace: str, server: ApiServer, tmp_path_factory: pytest.TempPathFactory,
                ) -> Iterator[Deployment]:
     made = deploy(kubernetes={
         "kubeconfig": server.kubeconfig(tmp_path_factory.mktemp("proxy")),
@@ -46,12 +38,9 @@ def deployment(deploy: Callable[..., Deployment], cluster: Cluster, namespace: s
 
 
 @pytest.fixture
-def site(cluster: Cluster, namespace: str, deployment: Deployment,
-         server: ApiServer) -> Iterator[Site]:
-    here = Site(cluster, namespace, deployment)
-    yield here
+def site(site: Site, server: ApiServer) -> Iterator[Site]:
+    yield site
     server.heal()
-    here.finish()
 
 
 def _pool(site: Site) -> bool:

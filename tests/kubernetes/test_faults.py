@@ -21,20 +21,11 @@ Fault = Callable[[Site, dict[str, Any]], None]
 
 
 @pytest.fixture(scope="module")
-def deployment(deploy: Callable[..., Deployment], cluster: Cluster,
+def deployment(deploy: Callable[..., Deployment], reachable: None, cluster: Cluster,
                namespace: str) -> Iterator[Deployment]:
-    if not cluster.host:
-        pytest.skip("CLUSTER_HOST_IP is not set: functions can't reach the ledger")
     made = deploy(kubernetes={"pool_replicas": 2})
     yield made
     sites.clear(cluster, namespace, made)
-
-
-@pytest.fixture
-def site(cluster: Cluster, namespace: str, deployment: Deployment) -> Iterator[Site]:
-    here = Site(cluster, namespace, deployment)
-    yield here
-    here.finish()
 
 
 def _delete(site: Site, pod: dict[str, Any]) -> None:

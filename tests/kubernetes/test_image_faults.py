@@ -24,12 +24,6 @@ _BEGUN = b"begun\n"
 
 
 @pytest.fixture(scope="module")
-def server(cluster: Cluster) -> Iterator[ApiServer]:
-    with ApiServer(cluster) as between:
-        yield between
-
-
-@pytest.fixture(scope="module")
 def deployment(deploy: Callable[..., Deployment], server: ApiServer,
                tmp_path_factory: pytest.TempPathFactory) -> Deployment:
     return deploy(

@@ -68,13 +68,6 @@ def deployment(deploy: Callable[..., Deployment], cluster: Cluster,
     sites.clear(cluster, namespace, made)
 
 
-@pytest.fixture
-def site(cluster: Cluster, namespace: str, deployment: Deployment) -> Iterator[Site]:
-    here = Site(cluster, namespace, deployment)
-    yield here
-    here.finish()
-
-
 def _freeze(site: Site, function: str) -> None:
     """Let a pod fall silent with its connections open, as when its node has lost its power."""
     for pid in sites.processes_of(site.pod_of(function)):

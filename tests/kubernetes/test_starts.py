@@ -27,22 +27,13 @@ def untrusted(runtime_class: Callable[[str], str]) -> str:
 
 
 @pytest.fixture(scope="module")
-def deployment(deploy: Callable[..., Deployment], cluster: Cluster, namespace: str,
-               untrusted: str) -> Iterator[Deployment]:
-    if not cluster.host:
-        pytest.skip("CLUSTER_HOST_IP is not set: functions can't reach the ledger")
+def deployment(deploy: Callable[..., Deployment], reachable: None, cluster: Cluster,
+               namespace: str, untrusted: str) -> Iterator[Deployment]:
     made = deploy(settings={"engine": {"start_timeout": 30}},
                   kubernetes={"pool_replicas": 0, "untrusted_runtime_class": untrusted,
                               "image_pull_policy": "Never"})
     yield made
     sites.clear(cluster, namespace, made)
-
-
-@pytest.fixture
-def site(cluster: Cluster, namespace: str, deployment: Deployment) -> Iterator[Site]:
-    here = Site(cluster, namespace, deployment)
-    yield here
-    here.finish()
 
 
 def _runtime(site: Site, image: str, **fields: object) -> str:
