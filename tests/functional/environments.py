@@ -30,7 +30,7 @@ def ready(name: str, *requirements: str) -> Path:
         if not done.exists() or done.read_text() != wanted:
             venv.create(folder, with_pip=True, clear=True)
             command = [folder / "bin/python", "-m", "pip", "install", "-q",
-                       "--disable-pip-version-check", *requirements]
+                       "--disable-pip-version-check", "--no-compile", *requirements]
             made = subprocess.run(command, capture_output=True, text=True, check=False,
                                   timeout=600)
             if made.returncode:

@@ -93,6 +93,11 @@ def test_package_is_imported_once_and_what_import_prints_is_no_log(fresh: Worker
     assert first.log == b""
 
 
+def test_what_importing_takes_is_none_of_the_time_of_a_run(fresh: Worker) -> None:
+    fresh.specialize("import time\ntime.sleep(1.5)\ndef main(): return 'done'")
+    assert fresh.run(timeout=1)["output"] == "done"
+
+
 def test_logging_set_up_on_import_reaches_the_log_of_the_run(fresh: Worker) -> None:
     fresh.specialize("import logging\nlogging.basicConfig(level=logging.INFO)\n"
                      "def main(): logging.info('hello')")
