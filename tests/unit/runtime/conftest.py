@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import subprocess
+import uuid
 from collections.abc import Iterator
 
 import pytest
@@ -23,6 +24,12 @@ def main(program, **kwargs):
 def give(*args, **kwargs):
     return [list(args), kwargs]
 """
+
+
+@pytest.fixture
+def mark() -> str:
+    """A word that no other process has in its command line."""
+    return uuid.uuid4().hex
 
 
 @pytest.fixture(scope="module")
