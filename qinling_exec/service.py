@@ -38,6 +38,7 @@ from qinling_exec.executions.planning import Planning
 from qinling_exec.executions.quotas import Quotas
 from qinling_exec.executions.reaper import Reaper
 from qinling_exec.executions.retention import Periodic
+from qinling_exec.executions.room import Room
 from qinling_exec.executions.waiters import Waiters
 from qinling_exec.executions.watch import Watch
 from qinling_exec.orchestrator import base
@@ -198,8 +199,9 @@ class Service:
                       self._retention(), options)
 
     def _build_images(self, driver: base.Images) -> Images:
+        options = self.conf.engine
         images = Images(self.database, driver, self.runner, self._ending, self._holdings,
-                        self._flusher, self.conf.limits.log_size, self.conf.engine.max_image_runs,
-                        self.wakeup.wake)
+                        self._flusher, self.conf.limits.log_size, options.max_image_runs,
+                        Room(options.start_timeout), self.wakeup.wake)
         self._watch.parts.append(images)
         return images

@@ -81,7 +81,7 @@ class Ending:
             self._wakeup.send(ENDED, execution_id)
         return len(ids)
 
-    def put_back(self, fence: states.Fence, started_at: datetime) -> None:
+    def put_back(self, fence: states.Fence, started_at: datetime | None) -> None:
         """Return an execution that was not started; the attempt does not count.
 
         :param started_at: as its record says.

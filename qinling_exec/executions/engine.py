@@ -146,7 +146,8 @@ class Engine:
         for group, chosen in self._planning.claims(view, running, self._threads).items():
             self._start_runs(group, view.targets[group], chosen)
         if self._images is not None:
-            runs = self._planning.image_runs(view, self._images.running(), self._images.most)
+            runs = self._planning.image_runs(view, self._images.running(), self._images.most,
+                                             self._images.most_of)
             for group, count in runs.items():
                 self._images.begin(group, view.targets[group], count)
         self._planning.want_workers(view)
@@ -221,8 +222,10 @@ class Engine:
                 self._end(group, f"No worker could be started for the function: {reason}")
                 view.groups.remove(group)
             elif group.oldest < oldest:
+                why = "" if target.image is None or self._images is None else (
+                    self._images.why_waiting(target))
                 self._end(group, f"The execution could not be started within {most} seconds, which"
-                                 " is as long as one may wait here.", oldest)
+                                 f" is as long as one may wait here. {why}".strip(), oldest)
 
     def _end(self, group: Group, reason: str, before: datetime | None = None) -> None:
         count = self._ending.give_up(group, reason, _GIVEN_UP, before)

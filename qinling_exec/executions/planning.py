@@ -7,7 +7,7 @@ import logging
 import math
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -136,13 +136,16 @@ class Planning:
         shares.allot(demands, running, threads, threads - sum(running.values()), fits)
         return chosen
 
-    def image_runs(self, view: View, running: Mapping[str, int], most: int) -> Counter[Group]:
+    def image_runs(self, view: View, running: Mapping[str, int], most: int,
+                   most_of: Callable[[Target], int]) -> Counter[Group]:
         """Choose how many executions of functions made of an image this engine claims now.
 
         :param running: this engine's runs of images by project.
         :param most: of them at once.
+        :param most_of: returns how many of a version there is hope of room for.
         """
-        demands = [Demand(group, group.project_id, group.oldest, view.waiting[group])
+        demands = [Demand(group, group.project_id, group.oldest,
+                          min(view.waiting[group], most_of(view.targets[group])))
                    for group in view.groups if view.targets[group].image is not None]
         return shares.allot(demands, running, most, most - sum(running.values()))
 

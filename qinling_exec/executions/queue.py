@@ -162,7 +162,7 @@ class Queue:
             ids = connection.execute(query.with_for_update(skip_locked=True)).scalars().all()
             return [one for one in ids if records.end_waiting(connection, one, outcome)]
 
-    def put_back(self, fence: states.Fence, started_at: datetime) -> bool:
+    def put_back(self, fence: states.Fence, started_at: datetime | None) -> bool:
         """Return an execution that was not started; the attempt does not count.
 
         One that somebody wants to be cancelled ends here.

@@ -199,7 +199,7 @@ class Reaper:
         if orphan.worker is not None and orphan.worker.address is not None:
             self._fleet.end_run(orphan.worker, taken.execution_id)
         if self._images is not None and not orphan.on_worker:
-            self._images.adopt(taken, orphan.project_id, states.error(_REASON))
+            self._images.adopt(taken, orphan.project_id, orphan.started_at, states.error(_REASON))
             return
         self._ending.finish(taken, states.error(_REASON), awaited=True)
 

@@ -23,6 +23,17 @@ class OrchestratorUnavailable(OrchestratorError):
     """Whom the driver asks does not answer now: nothing is wrong with what was asked for."""
 
 
+class OrchestratorFull(OrchestratorError):
+    """There is no room now for what was asked for, and nothing is left of it.
+
+    :param moves: what has room now will give it back by itself.
+    """
+
+    def __init__(self, text: str, moves: bool) -> None:
+        super().__init__(text)
+        self.moves = moves
+
+
 @dataclass(frozen=True)
 class Size:
     """What a worker's runs may use.
@@ -103,13 +114,14 @@ class ImageRun:
 class ImageEnd:
     """How a run of an image ended.
 
-    :param status: ``failed`` is the function's fault, ``error`` that of whatever runs it.
+    :param status: ``failed`` is the function's fault, ``error`` that of whatever runs it;
+        ``running``: it has not begun, others take their turns and it takes another one.
     :param reason: one of a few words, for whoever counts.
     :param text: for people; None when there is nothing to say.
     :param duration: seconds that the program ran; None when it never did, or nobody knows.
     """
 
-    status: Literal["success", "failed", "error"]
+    status: Literal["success", "failed", "error", "running"]
     reason: str
     text: str | None = None
     duration: float | None = None
@@ -126,11 +138,11 @@ class Images(Protocol):
     def ready(self) -> bool:
         """True while runs can be begun."""
 
-    def begin(self, run: ImageRun, left: threading.Event) -> None:
+    def begin(self, run: ImageRun) -> None:
         """Begin a run, or find that it was begun before.
 
-        :param left: set when nobody wants it any more.
         :raises OrchestratorError: it can't be, with the reason; nothing is left of it.
+        :raises OrchestratorFull: the same, but it may be able to later.
         :raises OrchestratorUnavailable: not now; it may have been begun.
         """
 

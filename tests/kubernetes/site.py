@@ -52,7 +52,7 @@ class Site:
         sync = given.pop("sync", False)
         made = self.history.create(function, {
             "ledger": self.ledger.port, "host": self.ledger.host, "seconds": seconds, **given},
-            sync=sync)
+            sync=sync, timeout=2 * PATIENCE)
         assert made.id is not None, made
         return made
 

@@ -115,28 +115,6 @@ def test_it_fills_its_disk(api: Api, python_image: str) -> None:
     assert "too much resource consumption" in result_of(ended)["output"]
 
 
-def test_no_node_has_room(api: Api, python_image: str) -> None:
-    execution = api.run(_make(api, python_image, memory_size=str(2**48)))
-    assert execution["status"] == "error"
-    assert "Insufficient memory" in result_of(execution)["output"]
-
-
-def test_a_quota_is_used_up(api: Api, python_image: str, cluster: Cluster,
-                            namespace: str) -> None:
-    function = _make(api, python_image)
-    cluster.apply({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none"},
-                   "spec": {"hard": {"limits.memory": "1Mi"}}}, namespace=namespace)
-    try:
-        execution = api.run(function)
-        waits = str(api.run(function, '["-c", "print(1)"]', sync=False)["id"])
-        time.sleep(2)
-    finally:
-        cluster.kubectl("-n", namespace, "delete", "resourcequota", "none")
-    assert execution["status"] == "error"
-    assert "exceeded quota" in result_of(execution)["output"]
-    assert api.ended(waits)["status"] == "success", "it had room in time"
-
-
 def test_cancelled_while_no_engine_is_there(deployment: Deployment, api: Api,
                                             python_image: str) -> None:
     execution = _begin(api, _make(api, python_image), "time.sleep(50)")

@@ -37,6 +37,11 @@ class ApiError(OrchestratorError):
         super().__init__(f"The cluster refused: {message}")
         self.status = status
 
+    @property
+    def is_quota(self) -> bool:
+        """True when others use up what may be used in all."""
+        return self.status == 403 and "exceeded quota" in str(self)
+
 
 class Client:
     """One namespace of a cluster, as the configuration says. Any thread may use it."""

@@ -36,6 +36,8 @@ from qinling_exec.orchestrator.kubernetes.watch import Watch
 LOG = logging.getLogger(__name__)
 #: That the first list of pods may take, and the end of a pod, in seconds.
 _LIST_SECONDS, _END_SECONDS = 10.0, 15.0
+#: Between attempts to have a pod made while others use up a quota.
+_QUOTA_SECONDS = 1.0
 #: Losses that are remembered when their pods are gone.
 _LOSSES = 1000
 
@@ -86,11 +88,7 @@ class KubernetesOrchestrator:
             raise OrchestratorUnavailable("This engine has not seen to the runtime's pool yet.")
         if any(pod.worker == name for pod in self.watch.all()):
             self.release(name)  # an engine died with its secret
-        pod = None
-        if self._shape.memory(size) <= self._pools.memory():
-            pod = self._take_warm(pool, name)
-        if pod is None:
-            pod = self._make(pool, name, size)
+        pod = self._have(pool, name, size)
         faultpoint.reach("pod-taken")
         return WorkerAddress(name, _address(pod), secrets.token_urlsafe(32))
 
@@ -144,6 +142,22 @@ class KubernetesOrchestrator:
     def _await_watch(self) -> None:
         if not self.watch.wait_current(_LIST_SECONDS):
             raise OrchestratorUnavailable("The cluster can't be reached.")
+
+    def _have(self, pool: Pool, name: str, size: Size) -> Pod:
+        """Take a warm pod or have one made; wait while others use up a quota."""
+        until = time.monotonic() + self._seconds
+        while True:
+            pod = None
+            if self._shape.memory(size) <= self._pools.memory():
+                pod = self._take_warm(pool, name)
+            try:
+                return pod or self._make(pool, name, size)
+            except ApiError as error:
+                if not error.is_quota:
+                    raise
+                if time.monotonic() > until:
+                    raise OrchestratorHopeless(str(error)) from error
+            time.sleep(_QUOTA_SECONDS)
 
     def _take_warm(self, pool: Pool, name: str) -> Pod | None:
         """Make one of a pool's pods a worker; None when the pool is empty."""

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 
 from qinling_exec.orchestrator.base import ImageEnd, OrchestratorError
-from qinling_exec.orchestrator.kubernetes import events, verdict
+from qinling_exec.orchestrator.kubernetes import events, room, verdict
 from qinling_exec.orchestrator.kubernetes.client import STRATEGIC_PATCH, Client
 from qinling_exec.orchestrator.kubernetes.seen import Pod, Run
 from qinling_exec.orchestrator.kubernetes.tail import Tail
@@ -99,6 +99,9 @@ class Following:
     def _await_start(self, pod: Pod) -> ImageEnd | None:
         if pod.hopeless and not pod.waiting.startswith(_PULLING):
             return verdict.late(pod)
+        if pod.run is not None and pod.run.accepted is None and room.comes(self._watch, pod.name):
+            # It is not late as long as others have their turns.
+            return verdict.WAITS if self._for("turn") > self._start_seconds else None
         if self._for("start") <= self._start_seconds:
             return None
         return verdict.late(pod, events.last_warning(self._client, self._name))

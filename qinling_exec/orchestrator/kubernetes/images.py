@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 
 from qinling_exec import faultpoint
@@ -13,17 +12,16 @@ from qinling_exec.orchestrator.base import (
     ImageEnd,
     ImageRun,
     OrchestratorError,
+    OrchestratorFull,
     OrchestratorUnavailable,
 )
-from qinling_exec.orchestrator.kubernetes import names, pods
+from qinling_exec.orchestrator.kubernetes import names, pods, room
 from qinling_exec.orchestrator.kubernetes.client import ApiError, Client
 from qinling_exec.orchestrator.kubernetes.following import Following
 from qinling_exec.orchestrator.kubernetes.watch import Watch
 
 #: That the first list of pods may take, and the end of a pod, in seconds.
 _LIST_SECONDS, _END_SECONDS = 10.0, 15.0
-#: Between attempts to have a pod made while others use up a quota.
-_QUOTA_SECONDS = 1.0
 
 
 class PodImages:
@@ -44,23 +42,19 @@ class PodImages:
         """True while the cluster answers."""
         return self._watch.current
 
-    def begin(self, run: ImageRun, left: threading.Event) -> None:
+    def begin(self, run: ImageRun) -> None:
         """Have a pod made; one that is there already is it."""
         self._await_watch()
         wanted = pods.run(self._shape, run, self._start_seconds)
-        until = time.monotonic() + self._start_seconds
-        while True:
-            try:
-                self._watch.learn(self._client.request("POST", self._client.path("pods"), wanted))
-                break
-            except ApiError as error:
-                if error.status == 409:
-                    self._watch.refresh(wanted["metadata"]["name"])
-                    break
-                if "exceeded quota" not in str(error) or time.monotonic() > until:
-                    raise
-            if left.wait(_QUOTA_SECONDS):
-                raise OrchestratorUnavailable("Nobody wants the run any more.")
+        name = wanted["metadata"]["name"]
+        try:
+            self._watch.learn(self._client.request("POST", self._client.path("pods"), wanted))
+        except ApiError as error:
+            if error.is_quota:
+                raise OrchestratorFull(str(error), room.comes(self._watch, name)) from error
+            if error.status != 409:
+                raise
+            self._watch.refresh(name)
         faultpoint.reach("posted")
 
     def log_begin(self, attempt: Attempt) -> int | None:

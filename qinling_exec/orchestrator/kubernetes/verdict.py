@@ -27,6 +27,9 @@ _WHY = {
 #: The container did not even begin; its image has no such program, most likely.
 _NO_PROGRAM = frozenset({"StartError", "ContainerCannotRun", "RunContainerError"})
 
+#: It found no place while others had theirs.
+WAITS = ImageEnd("running", "start")
+
 
 def judge(pod: Pod, run: Run) -> ImageEnd:
     """Return how a run ended whose pod, or its only container, has."""

@@ -3,15 +3,18 @@
 
 import threading
 import time
+from datetime import timedelta
 
 import pytest
 
 from qinling_exec import exceptions
+from qinling_exec.db.engine import utcnow
 from qinling_exec.executions import logs, states, targets
 from qinling_exec.executions.flusher import Flusher
 from qinling_exec.executions.images import Images
 from qinling_exec.executions.queue import Queue
-from qinling_exec.orchestrator.base import ImageEnd, OrchestratorUnavailable
+from qinling_exec.executions.room import Room
+from qinling_exec.orchestrator.base import ImageEnd, OrchestratorFull, OrchestratorUnavailable
 
 LIMIT = 1000
 DONE = ImageEnd("success", "none", None, 1.0)
@@ -31,7 +34,7 @@ class Driver:
         self.may_begin.set()
         self.entered = threading.Event()
 
-    def begin(self, run, left):
+    def begin(self, run):
         self.entered.set()
         self.may_begin.wait(10)
         if self.error:
@@ -76,12 +79,18 @@ def driver():
 
 
 @pytest.fixture
-def images(database, rows, driver, ending, holdings):
+def room():
+    return Room(0.5)
+
+
+@pytest.fixture
+def images(database, rows, driver, ending, holdings, room):
     rows.runner("me")
     rows.function(code='{"source": "image", "image": "i"}', entry=None, max_attempts=2)
     flusher = Flusher(database)
     flusher.start()
-    images = Images(database, driver, Me(), ending, holdings, flusher, LIMIT, 4, lambda: None)
+    images = Images(database, driver, Me(), ending, holdings, flusher, LIMIT, 4, room,
+                    lambda: None)
     driver.images = images
     yield images
     images.leave()
@@ -133,6 +142,60 @@ def test_what_can_t_be_begun_now_waits_as_before(database, rows, images, driver)
     assert driver.ended == [], "it may be there: whoever claims it next finds it"
 
 
+def target_of(database):
+    with database.reader() as connection:
+        return targets.load(connection, "f", 0)
+
+
+def test_what_finds_no_room_waits_in_the_queue_and_is_tried_one_at_a_time(
+        database, rows, images, driver):
+    executions = rows.add(3)
+    assert images.most_of(target_of(database)) > 3
+    driver.error = OrchestratorFull("exceeded quota", moves=True)
+    begin(database, images, 3)
+    assert wait_for(lambda: not images.running())
+    found = [rows.of(one) for one in executions]
+    assert {(row.status, row.runner_id, row.attempts, row.started_at) for row in found} == {
+        (states.RUNNING, None, 0, None)}
+    assert images.most_of(target_of(database)) == 0
+    assert images.why_waiting(target_of(database)) == "exceeded quota"
+    assert wait_for(lambda: images.most_of(target_of(database)) == 1)
+    driver.error = None
+    begin(database, images)
+    assert wait_for(lambda: len(driver.runs) == 1)
+    assert images.most_of(target_of(database)) > 3
+    assert images.why_waiting(target_of(database)) == ""
+
+
+def test_what_finds_no_room_for_too_long_is_told_so(database, rows, images, driver):
+    execution, = rows.add(created_at=utcnow() - timedelta(seconds=60))
+    driver.error = OrchestratorFull("exceeded quota", moves=False)
+    begin(database, images)
+    assert wait_for(lambda: not images.running())
+    assert rows.of(execution).status == states.RUNNING, "there may be some in a moment"
+    time.sleep(0.6)
+    begin(database, images)
+    assert wait_for(lambda: rows.of(execution).retry_at is not None)
+    assert rows.of(execution).attempts == 1, "that was the first attempt of two"
+    rows.change(execution, retry_at=None)
+    begin(database, images)
+    assert wait_for(lambda: rows.of(execution).status == states.ERROR)
+    assert "exceeded quota" in rows.result(execution)
+
+
+def test_a_pod_that_never_had_its_turn_goes_and_the_execution_waits(database, rows, images,
+                                                                     driver):
+    execution, = rows.add()
+    driver.end_with = ImageEnd("running", "start")
+    begin(database, images)
+    assert wait_for(lambda: (execution, 1) in driver.runs)
+    driver.going_on.set()
+    assert wait_for(lambda: not images.running())
+    row = rows.of(execution)
+    assert (row.status, row.runner_id, row.attempts) == (states.RUNNING, None, 0)
+    assert driver.ended == [(execution, 1)]
+
+
 def test_cancelled_before_it_is_there(database, rows, images, driver):
     execution, = rows.add()
     driver.may_begin.clear()
@@ -174,14 +237,14 @@ def test_a_second_attempt_is_gone_on_with(database, rows, images, driver, ending
     driver.runs[execution, 2] = type("Run", (), {"log_begin": 6})
     driver.prints = b"one\ntwo\n"
     driver.going_on.set()
-    images.adopt(fence, "mine", LOST)
+    images.adopt(fence, "mine", None, LOST)
     assert wait_for(lambda: rows.of(execution).status == states.SUCCESS)
     assert log_of(database, execution) == b"first\n[Attempt 2 begins here.]\none\ntwo\n"
 
 
 def test_there_is_nothing_to_go_on_with(rows, images, driver):
     execution, = rows.add(runner_id="me", attempts=2)
-    images.adopt(states.Fence(execution, "me", 2), "mine", LOST)
+    images.adopt(states.Fence(execution, "me", 2), "mine", None, LOST)
     assert wait_for(lambda: rows.of(execution).status == states.ERROR)
     assert "lost" in rows.result(execution)
 
@@ -189,7 +252,7 @@ def test_there_is_nothing_to_go_on_with(rows, images, driver):
 def test_nobody_can_tell_for_a_while_whether_there_is_something(rows, images, driver):
     execution, = rows.add(runner_id="me", attempts=2)
     driver.away = True
-    images.adopt(states.Fence(execution, "me", 2), "mine", LOST)
+    images.adopt(states.Fence(execution, "me", 2), "mine", None, LOST)
     time.sleep(0.2)
     assert rows.of(execution).status == states.RUNNING
     driver.runs[execution, 2] = type("Run", (), {"log_begin": 0})
@@ -201,5 +264,16 @@ def test_nobody_can_tell_for_a_while_whether_there_is_something(rows, images, dr
 def test_an_engine_that_ends_takes_over_nothing(rows, images, driver):
     images.leave()
     with pytest.raises(exceptions.Unavailable):
-        images.adopt(states.Fence("e", "me", 1), "mine", LOST)
+        images.adopt(states.Fence("e", "me", 1), "mine", None, LOST)
     assert images.most == 0
+
+
+def test_what_a_dead_engine_had_waiting_waits_in_the_queue_again(rows, images, driver):
+    execution, = rows.add(runner_id="me", attempts=2, started_at=utcnow())
+    driver.runs[execution, 2] = type("Run", (), {"log_begin": 0})
+    driver.end_with = ImageEnd("running", "start")
+    driver.going_on.set()
+    images.adopt(states.Fence(execution, "me", 2), "mine", rows.of(execution).started_at, LOST)
+    assert wait_for(lambda: rows.of(execution).runner_id is None)
+    row = rows.of(execution)
+    assert (row.status, row.attempts, driver.ended) == (states.RUNNING, 1, [(execution, 2)])

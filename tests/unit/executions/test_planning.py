@@ -166,6 +166,8 @@ def test_functions_of_an_image_get_runs_and_no_workers(database, rows, table, pl
     view = planning.look()
     planning.want_workers(view)
     assert (planning.claims(view, {}, 64), states_of(database, table)) == ({}, {})
-    given = planning.image_runs(view, {"a": 4}, 8)
+    given = planning.image_runs(view, {"a": 4}, 8, lambda target: 9)
     assert {group.function_id: count for group, count in given.items()} == {"f": 1, "g": 2}
-    assert not planning.image_runs(view, {"a": 4}, 0)
+    assert not planning.image_runs(view, {"a": 4}, 0, lambda target: 9)
+    given = planning.image_runs(view, {}, 32, lambda target: 1 - (target.function_id == "g"))
+    assert {group.function_id: count for group, count in given.items()} == {"f": 1}

@@ -17,6 +17,10 @@ class Watch:
     def __init__(self, pod, steps, step=1.0):
         self.pod, self.left, self.step, self.now, self.looks = pod, steps, step, 100.0, 0
         self.current, self.over, self.asked = True, threading.Event(), 0
+        self.others = []
+
+    def all(self):
+        return [self.pod, *self.others]
 
     def get(self, name):
         return self.pod
@@ -37,9 +41,9 @@ class Watch:
         return self.now
 
 
-def pod(**status):
+def pod(name="p", **status):
     return seen.read({
-        "metadata": {"name": "p", "resourceVersion": "1",
+        "metadata": {"name": name, "resourceVersion": "1",
                      "labels": {"qinling-exec/execution": "e", "qinling-exec/attempt": "1"},
                      "annotations": {"qinling-exec/timeout": "7"}},
         "spec": {}, "status": status})
@@ -62,6 +66,34 @@ def test_a_start_has_its_time(monkeypatch):
     assert (end.status, end.reason) == ("error", "start")
     assert "no room" in end.text
     assert watch.now - 100 == START + 1
+
+
+def test_who_waits_for_others_is_not_late_and_takes_another_turn(monkeypatch):
+    watch = Watch(pod(phase="Pending"), 100)
+    watch.others = [pod("q", phase="Running", startTime="2026-11-28T10:00:00Z")]
+    assert follow(monkeypatch, watch).status == "running"
+    assert watch.now - 100 == START + 1
+
+
+def test_who_waits_beside_others_that_wait_is_late(monkeypatch):
+    watch = Watch(pod(phase="Pending"), 100)
+    watch.others = [pod("q", phase="Pending")]
+    assert follow(monkeypatch, watch).status == "error"
+
+
+def test_a_start_has_its_time_after_others_have_ended(monkeypatch):
+    watch = Watch(pod(phase="Pending"), 100)
+    watch.others = [pod("q", phase="Running", startTime="2026-11-28T10:00:00Z")]
+    whole = Watch.wait
+
+    def wait(self, condition, seconds):
+        whole(self, condition, seconds)
+        if self.now == 105:
+            self.others.clear()
+
+    monkeypatch.setattr(Watch, "wait", wait)
+    assert follow(monkeypatch, watch).status == "error"
+    assert watch.now - 105 == START
 
 
 @pytest.mark.parametrize("found", [pod(phase="Pending"), None])
