@@ -133,12 +133,19 @@ class Engine:
 
     def _turn(self) -> bool:
         """Do what is to do; tell whether anything waits."""
-        self._fleet.tend()
-        self._runner.beat()
-        if self._fleet.ready:
+        if not self._ready.is_set():
+            self._fleet.tend()
+            self._runner.beat()
+            if not self._fleet.ready:
+                return False
             self._ready.set()
-        if not (self._runner.valid and self._ready.is_set()):
-            return False
+        try:
+            return self._runner.valid and self._serve_queue()
+        finally:  # last: it starts the workers that were just found to be wanted
+            self._fleet.tend()
+
+    def _serve_queue(self) -> bool:
+        """Run what waits, and ask for the workers that it lacks; tell whether anything waits."""
         view = self._planning.look()
         self._give_up(view)
         with self._lock:

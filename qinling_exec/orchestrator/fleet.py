@@ -27,6 +27,7 @@ from qinling_exec.orchestrator.base import (
     OrchestratorUnavailable,
     Size,
 )
+from qinling_exec.orchestrator.failures import Failures
 from qinling_exec.orchestrator.pools import Pools
 from qinling_exec.orchestrator.reconcile import Reconciler
 from qinling_exec.orchestrator.slots import Slots
@@ -37,8 +38,6 @@ from qinling_exec.orchestrator.workers import Worker, Workers
 LOG = logging.getLogger(__name__)
 #: How often workers are asked whether they live and are idle, in seconds.
 _LOOK_SECONDS = 2.0
-#: After so many failed starts in a row what waits for the worker is told the reason.
-_TRIES = 3
 #: Workers that an engine starts at the same time.
 STARTS = 8
 #: Between the last moment that a worker could be chosen for a run and its end, in seconds.
@@ -75,7 +74,8 @@ class Fleet:
         self._taken: set[str] = set()
         self._draining_since: dict[str, float] = {}
         self._looked = 0.0
-        self._failures: dict[str, tuple[int, str]] = {}
+        self._recount = False
+        self._failures = Failures()
         self._pools = Pools(database, orchestrator)
         self._reconciler = Reconciler(database, orchestrator)
         self._lost: set[str] = set()
@@ -104,9 +104,11 @@ class Fleet:
                 self._background.once(worker.name, functools.partial(end, worker))
             elif self._slots.suspected(worker.name) or look or worker.name in self._lost:
                 self._background.once(worker.name, functools.partial(self._check, worker))
+        if look or self._recount:
+            self._recount = False
+            self._pools.record()
         if look:
             self._looked = time.monotonic()
-            self._pools.record()
 
     def end_run(self, worker: Worker, execution_id: str) -> None:
         """End a run that a dead process left on a worker; one that does not listen goes too."""
@@ -157,11 +159,7 @@ class Fleet:
 
     def failure(self, fingerprint: str) -> str | None:
         """Return why workers of a shape can't be had, once that is certain; None before."""
-        tries, reason = self._failures.get(fingerprint, (0, ""))
-        if tries < _TRIES:
-            return None
-        del self._failures[fingerprint]
-        return reason
+        return self._failures.certain(fingerprint)
 
     def _release_others(self, mine: set[str]) -> None:
         """End workers that are not in the table any more: this engine was taken for dead."""
@@ -193,19 +191,19 @@ class Fleet:
         try:
             size = Size(target.cpu, target.memory_size, worker.room)
             address = self._orchestrator.take(target.runtime_id, worker.name, size)
+            self._recount = True
             ready = replace(worker, address=address.address, secret=address.secret)
             self._teacher.teach(ready, target)
             faultpoint.reach("pod-specialized")
         except OrchestratorUnavailable:
             raise  # it is wanted as before, and tried again
         except (OrchestratorError, WorkerRefused, WorkerUnreachable) as error:
-            tries = _TRIES if isinstance(error, OrchestratorHopeless) else 1
-            self._failed(worker, str(error), tries)
+            self._failed(worker, str(error), isinstance(error, OrchestratorHopeless))
             return
         except NotFound:  # most likely it was deleted meanwhile, with its function or version
             self._failed(worker, "The function's package is not there any more.")
             return
-        self._failures.pop(worker.fingerprint, None)
+        self._failures.forget(worker.fingerprint)
         if not self._table.started(worker.name, address.address, address.secret):
             self._gone(ready)
             return
@@ -213,6 +211,7 @@ class Fleet:
                  worker.function_id, worker.function_version,
                  (time.monotonic() - began) * 1000)
         faultpoint.reach("pod-recorded")
+        self._table.wakeup.ring()  # its runs need not wait until it has its size
         self._fit(worker.name, size)
 
     def _fit(self, name: str, size: Size) -> None:
@@ -229,9 +228,8 @@ class Fleet:
         if target is not None:
             self._fit(worker.name, Size(target.cpu, target.memory_size, worker.room))
 
-    def _failed(self, worker: Worker, reason: str, tries: int = 1) -> None:
-        tries += self._failures.get(worker.fingerprint, (0, ""))[0]
-        self._failures[worker.fingerprint] = (tries, reason)
+    def _failed(self, worker: Worker, reason: str, hopeless: bool = False) -> None:
+        self._failures.note(worker.fingerprint, reason, hopeless)
         LOG.warning("Worker %s of function %s could not be started: %s", worker.name,
                     worker.function_id, reason)
         self._gone(worker)

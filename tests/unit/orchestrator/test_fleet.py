@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 import sqlalchemy as sa
@@ -14,9 +16,11 @@ from qinling_exec.db import models
 from qinling_exec.db.engine import utcnow
 from qinling_exec.db.wakeup import Wakeup
 from qinling_exec.executions import targets
-from qinling_exec.orchestrator.base import WorkerAddress
+from qinling_exec.orchestrator import workers
+from qinling_exec.orchestrator.base import Capacity, WorkerAddress
 from qinling_exec.orchestrator.fleet import Fleet
 from qinling_exec.orchestrator.slots import Slots
+from qinling_exec.orchestrator.teaching import Teacher
 from qinling_exec.orchestrator.wire import Wire
 from qinling_exec.orchestrator.workers import Workers
 from tests.functional import processes
@@ -113,3 +117,55 @@ def test_a_worker_that_was_given_up_is_ended_before_it_is_forgotten(database, tm
     assert processes.wait_for(lambda: table.loss(name) is not None, 20)
     fleet.close()
     assert (orchestrator.released, orchestrator.there) == ([name], True)
+
+
+class Taught(Noted):
+    """Has a pool of two, and workers that learn whatever they are given."""
+
+    def __init__(self):
+        super().__init__()
+        self.free, self.fitted = 2, threading.Event()
+
+    def take(self, runtime_id, name, size):
+        self.free -= 1
+        return super().take(runtime_id, name, size)
+
+    def capacity(self, runtime_id):
+        return Capacity(2, self.free)
+
+    def fit(self, name, size):
+        self.fitted.wait(20)
+
+
+@pytest.fixture
+def started(database, function, tmp_path, monkeypatch):
+    """A fleet that starts a worker, and whose orchestrator does not get done with fitting it."""
+    table, orchestrator = Workers(database, Wakeup(), 3), Taught()
+    fleet = Fleet(database, orchestrator, table, Slots(), Wire(), FileStore(str(tmp_path)),
+                  lambda: "me", {}, lambda: 3600, 5)
+    monkeypatch.setattr(Teacher, "teach", lambda *_arguments: None)
+    fleet.tend()
+    fleet._pool_background.stop()  # the pool is made, and whoever waited for it was told
+    table.wakeup.wait(0)
+    with database.writer() as connection:
+        target = targets.load(connection, function, 0)
+        table.want(connection, function, 0, target.fingerprint, 1, "me")
+    fleet.tend()
+    yield SimpleNamespace(fleet=fleet, table=table)
+    orchestrator.fitted.set()
+    fleet.close()
+
+
+def test_runs_do_not_wait_until_their_worker_has_its_size(started):
+    """The bell rang when all was done: a first run had waited for a call of the cluster."""
+    assert started.table.wakeup.wait(20)
+    assert {worker.state for worker in started.table.of_engine("me")} == {workers.READY}
+
+
+def test_the_figures_of_a_pool_are_right_as_soon_as_a_worker_was_taken(started, database):
+    """They were up to two seconds old: who waited for a full pool found an empty one."""
+    assert started.table.wakeup.wait(20)
+    started.fleet.tend()
+    with database.reader() as connection:
+        assert connection.execute(sa.select(
+            models.Runtime.__table__.c.pool_available)).scalar_one() == 1

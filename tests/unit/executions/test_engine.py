@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an engine does in one turn, with a fleet and a plan that only note what they are asked."""
+
+from collections import Counter
+from types import SimpleNamespace
+
+import pytest
+
+from qinling_exec.executions.engine import Engine
+from qinling_exec.executions.planning import View
+
+
+class Fleet:
+    def __init__(self, done):
+        self.done = done
+        self.ready = True
+
+    def tend(self):
+        self.done.append("tend")
+
+
+class Planning:
+    def __init__(self, done):
+        self.done = done
+
+    def look(self):
+        self.done.append("look")
+        return View()
+
+    def claims(self, view, running, threads):
+        return {}
+
+    def want_workers(self, view):
+        self.done.append("want")
+
+
+@pytest.fixture
+def done():
+    return []
+
+
+@pytest.fixture
+def engine(database, wakeup, done):
+    runner = SimpleNamespace(beat=lambda: None, valid=True)
+    return Engine(database, wakeup, runner, None, Fleet(done), None, Planning(done), None, None,
+                  None, None, None, SimpleNamespace(run_threads=1, max_age=60))
+
+
+def test_workers_that_are_wanted_are_started_in_the_same_turn(engine, done):
+    """They were at the next one: each first execution had waited 50 ms, and for another look."""
+    engine._turn()
+    done.clear()
+    engine._turn()
+    assert done == ["look", "want", "tend"]
+
+
+def test_workers_are_tended_even_when_the_queue_cant_be_read(engine, done):
+    engine._turn()
+    engine._planning.look = lambda: 1 / 0
+    done.clear()
+    with pytest.raises(ZeroDivisionError):
+        engine._turn()
+    assert done == ["tend"]
+
+
+def test_nothing_is_claimed_before_there_are_pools(engine, done):
+    engine._fleet.ready = False
+    assert engine._turn() is False
+    assert (Counter(done), engine.wait_ready(0)) == ({"tend": 1}, False)
+    engine._fleet.ready = True
+    engine._turn()
+    assert engine.wait_ready(0)
