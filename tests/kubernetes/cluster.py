@@ -107,11 +107,12 @@ class Cluster:
                             " entry point.")
         name = f"node.local/qinling-exec-test-python:{sys.version_info.major}"
         if not self._has(name):
-            done = subprocess.run([str(self.folder / "image"), name, "--python", "--entrypoint",
-                                   '["python3"]'], capture_output=True, text=True, timeout=300,
-                                  env={**os.environ, **self.environment})
-            assert done.returncode == 0, done.stderr
+            self.build_program(name, "python3")
         return name
+
+    def build_program(self, name: str, *entry: str) -> None:
+        """Give the cluster an image with this machine's Python that starts a program."""
+        self._run([f"{self.folder}/image", name, "--python", "--entrypoint", json.dumps(entry)])
 
     def _has(self, image: str) -> bool:
         """Tell whether all nodes have an image."""
@@ -129,13 +130,19 @@ class Cluster:
             self.build(what, name)
         return name
 
-    def build(self, what: str, name: str) -> None:
-        """Give the cluster an image that ``tools/build-image`` makes."""
-        done = subprocess.run(
-            [str(_CHECKOUT / "tools" / "build-image"), what, name], capture_output=True,
-            text=True, timeout=300,
-            env={**os.environ, **self.environment, "QINLING_EXEC_IMAGE_BUILDER": "command",
-                 "QINLING_EXEC_IMAGE_COMMAND": f"{self.folder}/image"})
+    def build(self, what: str, name: str, options: str = "") -> None:
+        """Give the cluster an image that ``tools/build-image`` makes.
+
+        :param options: more of the options of the program ``image``.
+        """
+        self._run([f"{_CHECKOUT}/tools/build-image", what, name],
+                  QINLING_EXEC_IMAGE_BUILDER="command",
+                  QINLING_EXEC_IMAGE_COMMAND=f"{self.folder}/image",
+                  QINLING_EXEC_IMAGE_OPTIONS=options)
+
+    def _run(self, command: list[str], **environment: str) -> None:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300,
+                              env={**os.environ, **self.environment, **environment})
         assert done.returncode == 0, done.stderr
 
 

@@ -88,6 +88,15 @@ def test_command_without_a_daemon(tools: Tools) -> None:
     assert "USER 65532:65532" in containerfile
 
 
+def test_more_options_of_the_command(tools: Tools) -> None:
+    _, said, error = tools.build(
+        "python3", QINLING_EXEC_IMAGE_BUILDER="command",
+        QINLING_EXEC_IMAGE_COMMAND=tools.add("mine"),
+        QINLING_EXEC_IMAGE_OPTIONS="--pip requests --env TZ=UTC")
+    begin = said.index("--pip")
+    assert said[begin:begin + 4] == ["--pip", "requests", "--env", "TZ=UTC"], error
+
+
 def test_no_builder(tools: Tools) -> None:
     status, _, error = tools.build("python3")
     assert status == 1

@@ -168,6 +168,11 @@ class Keystone:
             }})["endpoint"]
         return made["public"]
 
+    def withdraw(self, name: str) -> None:
+        """Take a service out of the catalogue."""
+        for service in self.ask("GET", f"/services?name={name}")["services"]:
+            self.ask("DELETE", f"/services/{service['id']}")
+
     def limits(self, endpoint: dict[str, str], limits: dict[str, int]) -> None:
         """Register the limits that projects have of a service's resources."""
         self.ask("POST", "/registered_limits", {"registered_limits": [

@@ -192,8 +192,7 @@ def place(tmp_path: Path, keystone: Keystone,
     made.environment["PBR_VERSION"] = metadata.version("qinling-exec")
     yield made
     made.close()
-    for service in keystone.ask("GET", "/services?name=qinling-exec")["services"]:
-        keystone.ask("DELETE", f"/services/{service['id']}")
+    keystone.withdraw("qinling-exec")
 
 
 def lend_libraries(place: Path) -> None:
