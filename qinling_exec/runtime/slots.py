@@ -87,8 +87,8 @@ class Slot:
         self.prepare()
 
     def prepare(self) -> None:
-        """Have the next run made, ready to begin."""
-        if not self.alive or self._channel is not None:
+        """Have the next run made, ready to begin, unless it is or one is going on."""
+        if not self.alive or self._channel is not None or self._on_end is not None:
             return
         self._channel = Channel()
         try:
@@ -101,14 +101,15 @@ class Slot:
 
     def begin(self, order: bytes,
               on_end: Callable[[dict[str, Any] | None], None]) -> Channel | None:
-        """Begin the run that is ready.
+        """Begin the run that is ready, or that is made now.
 
         :param on_end: takes the keeper's word when the run and all it started have ended; None
             when the keeper was lost.
         :returns: its channel, which the caller closes; None when the run was lost.
         """
+        self.prepare()  # where the end of the last run is so near that nobody has done it yet
         channel = self._channel
-        if not self.alive or channel is None:
+        if channel is None:
             return None
         channel.begin(order)
         self._channel = None
