@@ -38,9 +38,6 @@ RUNTIME_ID = str(uuid.uuid5(uuid.NAMESPACE_URL, "qinling-exec:runtime:python3"))
 _START_SECONDS = 60
 _LOOK_SECONDS = 0.5
 _DRAIN_SECONDS = 330
-#: For how long a thread may keep others from Python, in seconds. With the interpreter's own five
-#: milliseconds, the engine waits behind each of fifty threads that finish runs.
-_SWITCH_SECONDS = 0.001
 #: Programs that run others send a signal to them and to their group: that is one wish.
 _ONE_WISH_SECONDS = 1.0
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -68,7 +65,6 @@ Stop it with Ctrl-C. What it has is kept in {directory}.
 
 def main() -> int:
     """Run the service until SIGTERM or SIGINT; return the exit status."""
-    sys.setswitchinterval(_SWITCH_SECONDS)
     with refusal.told("qinling-exec-standalone"):
         return _run()
 

@@ -31,14 +31,15 @@ _READ_GRACE = 1.0
 mode = threading.local()
 
 
-def build(conf: cfg.ConfigOpts, *, patient: bool = False) -> sa.Engine:
+def build(conf: cfg.ConfigOpts, *, patient: bool = False, in_order: bool = False) -> sa.Engine:
     """Return an engine that has not connected yet.
 
     :param patient: without a limit on how long a statement may take, for migrations.
+    :param in_order: have PostgreSQL sort nothing that an index has in order.
     :raises qinling_exec.exceptions.InputError: the URL names no database that can be used.
     """
     try:
-        return _build(conf, patient)
+        return _build(conf, patient, in_order)
     except (sa.exc.ArgumentError, ImportError) as error:
         raise exceptions.InputError(
             "[database] connection names no database that can be used: check its URL and that the"
@@ -64,7 +65,7 @@ def read_url(text: str) -> sa.URL:
     )
 
 
-def _build(conf: cfg.ConfigOpts, patient: bool) -> sa.Engine:
+def _build(conf: cfg.ConfigOpts, patient: bool, in_order: bool) -> sa.Engine:
     url = read_url(conf.database.connection)
     kind = url.get_backend_name()
     if kind == "sqlite":
@@ -85,7 +86,7 @@ def _build(conf: cfg.ConfigOpts, patient: bool) -> sa.Engine:
     )
     engine.hide_parameters = True  # errors go to the log; inputs and secrets must not
     limits = _Limits(conf.database.connect_timeout,
-                     0 if patient else conf.database.statement_timeout)
+                     0 if patient else conf.database.statement_timeout, in_order)
     {"sqlite": _set_up_sqlite, "postgresql": _set_up_postgresql}.get(kind, _set_up_mysql)(
         engine, limits)
     return engine
@@ -93,10 +94,11 @@ def _build(conf: cfg.ConfigOpts, patient: bool) -> sa.Engine:
 
 @dataclass(frozen=True)
 class _Limits:
-    """Seconds for a connect and for a statement; 0: no limit."""
+    """Seconds for a connect and for a statement; 0: no limit. And see :func:`build`."""
 
     connect: int
     statement: int
+    in_order: bool
 
     @property
     def read(self) -> float | None:
@@ -107,6 +109,8 @@ class _Limits:
 def _set_up_postgresql(engine: sa.Engine, limits: _Limits) -> None:
     # No statement here runs long enough to be worth compiling; some look as if they did.
     settings = "-c default_transaction_isolation=read\\ committed -c jit=off"
+    if limits.in_order:
+        settings += " -c enable_sort=off"
     if limits.statement:
         settings += f" -c statement_timeout={limits.statement * 1000}"
         settings += f" -c idle_in_transaction_session_timeout={limits.statement * 2000}"

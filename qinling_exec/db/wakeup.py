@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Set
 
 from qinling_exec.db.channel import Channel
 from qinling_exec.db.engine import Database
@@ -37,6 +37,9 @@ class Wakeup:
 
     def __init__(self, database: Database | None = None, *, alone: bool = False) -> None:
         self._event = threading.Event()
+        self._urgent = threading.Event()
+        #: Projects whose work is not urgent: others of theirs wait already.
+        self.crowd: Set[str] = frozenset()
         self._alone = alone
         self._listeners: dict[str, list[Callable[[str], object]]] = defaultdict(list)
         self._channel = None if alone or database is None else Channel.of(database, self._hear)
@@ -70,23 +73,29 @@ class Wakeup:
         if self._channel is not None:
             self._channel.send(topic, payload)
 
-    def ring(self) -> None:
-        """Wake the engines, now or at their next wait."""
-        self.send(QUEUE)
+    def ring(self, project_id: str = "") -> None:
+        """Wake the engines, now or at their next wait. :param project_id: whose work it is."""
+        self.send(QUEUE, project_id)
 
     def wake(self) -> None:
-        """Wake the engine of this process alone."""
+        """Wake the engine of this process alone, which may finish its rest."""
         self._event.set()
 
-    def wait(self, seconds: float) -> bool:
-        """Wait to be woken, ``seconds`` at the most; tell whether the bell rang."""
-        rang = self._event.wait(seconds)
+    def wait(self, seconds: float, rest: float = 0.0) -> bool:
+        """Wait to be woken, ``seconds`` at the most; tell whether the bell rang.
+
+        :param rest: seconds in which only what is urgent wakes.
+        """
+        rang = (rest > 0 and self._urgent.wait(rest)) or self._event.wait(max(0.0, seconds - rest))
         self._event.clear()
+        self._urgent.clear()
         return rang
 
     def _hear(self, topic: str, payload: str) -> None:
         if topic == QUEUE:
             self._event.set()
+            if payload not in self.crowd:
+                self._urgent.set()
         for callback in self._listeners.get(topic, ()):
             callback(payload)
 

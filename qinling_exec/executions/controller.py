@@ -95,7 +95,7 @@ class Executions:
                 faultpoint.reach("committed")
                 return ended
             if accepted is not None:
-                self._wakeup.ring()
+                self._wakeup.ring(context.project)
                 faultpoint.reach("accepted")
                 return self._wait(context, accepted) if request.sync else accepted
         raise exceptions.Conflict("The Idempotency-Key is in use by another request right now."
@@ -236,7 +236,7 @@ class Executions:
                 outcome, sink = self._dispatch.run(run, worker)
         except dispatch.NotStarted:
             assert execution.started_at is not None
-            self._ending.put_back(fence, execution.started_at)
+            self._ending.put_back(fence, execution.started_at, execution.project_id)
             return None
         except Exception:
             self._ending.abandon(fence)

@@ -81,15 +81,17 @@ class Ending:
             self._wakeup.send(ENDED, execution_id)
         return len(ids)
 
-    def put_back(self, fence: states.Fence, started_at: datetime | None) -> None:
+    def put_back(self, fence: states.Fence, started_at: datetime | None,
+                 project_id: str = "") -> None:
         """Return an execution that was not started; the attempt does not count.
 
         :param started_at: as its record says.
+        :param project_id: whose it is, if that is known.
         """
         def write() -> None:
             self._queue.put_back(fence, started_at)
             self._waiters.ended(fence.execution_id)  # it may have been cancelled
-            self._wakeup.send(QUEUE)
+            self._wakeup.ring(project_id)
 
         try:
             write()

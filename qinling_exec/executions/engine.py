@@ -119,13 +119,15 @@ class Engine:
             return not self._running.total()
 
     def _loop(self) -> None:
-        pace, pause = Pace(self._wakeup), 0.0
+        pace, pause, rest = Pace(self._wakeup), 0.0, 0.0
         while not self._stop.is_set():
-            self._wakeup.wait(pause)
+            self._wakeup.wait(pause, rest)
             self._runner.beat()
+            began = time.monotonic()
             try:
                 self._slots.on_free = None
                 pause = pace.after(self._turn())
+                rest = min(pause, time.monotonic() - began)
             except Exception as error:
                 LOG.warning("The engine goes on after an error: %s", error,
                             exc_info=not getattr(error, "code", None))
@@ -150,7 +152,12 @@ class Engine:
         self._give_up(view)
         with self._lock:
             running = Counter(self._running)
-        for group, chosen in self._planning.claims(view, running, self._threads).items():
+        claims = self._planning.claims(view, running, self._threads)
+        # Who has something already can wait for the end of a rest, and others need not.
+        self._wakeup.crowd = {item.project_id for item in view.running} | {
+            group.project_id for group in view.groups
+            if view.waiting[group] > len(claims.get(group, ()))}
+        for group, chosen in claims.items():
             self._start_runs(group, view.targets[group], chosen)
         if self._images is not None:
             runs = self._planning.image_runs(view, self._images.running(), self._images.most,
@@ -203,7 +210,7 @@ class Engine:
                 self._ending.finish(fence, outcome, sink, awaited=claimed.sync,
                                     repeat=self._repeat)
         except dispatch.NotStarted:
-            self._ending.put_back(fence, claimed.started_at)
+            self._ending.put_back(fence, claimed.started_at, claimed.project_id)
         except Exception:
             self._ending.abandon(fence)
         finally:

@@ -165,7 +165,7 @@ class Images:
         except base.OrchestratorUnavailable as error:
             # Should it have been begun all the same, whoever claims it next finds that.
             LOG.warning("Execution %s can't be begun now: %s", fence.execution_id, error)
-            self._ending.put_back(fence, claimed.started_at)
+            self._ending.put_back(fence, claimed.started_at, claimed.project_id)
             return False
         except (base.OrchestratorError, exceptions.InputError) as error:
             outcome = states.error(_NO_POD.format(error), "start")

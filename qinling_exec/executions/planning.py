@@ -33,7 +33,7 @@ class View:
     """The queue, what runs and the workers, as one look at the database found them.
 
     :param waiting: executions of each group, counted as far as they matter.
-    :param owners: projects that functions of workers belong to.
+    :param owners: projects that functions of workers belong to, when more workers are wanted.
     """
 
     groups: list[Group] = field(default_factory=list)
@@ -70,7 +70,7 @@ class Planning:
     def look(self) -> View:
         """Look at the database; where nothing waits that is one short query."""
         view = View()
-        with self._database.reader() as connection:
+        with self._database.reader(in_order=True) as connection:
             groups = self._queue.groups(connection)
             if not groups:
                 return view
@@ -82,16 +82,13 @@ class Planning:
             groups.sort(key=lambda group: has[group.project_id])  # and then as they were
             view.groups = groups[:_GROUPS]
             most = self._options.max_workers_per_function * self._table.room
-            for group in view.groups:
-                self._runner.beat()  # a slow database is no hang
-                view.waiting[group] = self._queue.waiting(connection, group, most)
+            self._runner.beat()  # a slow database is no hang
+            view.waiting = self._queue.waiting(connection, view.groups, most)
             self._runner.beat()
             view.workers = self._table.all(connection)
             wanted = {(group.function_id, group.version): group for group in view.groups}
             found = targets.load_all(connection, wanted)
             view.targets = {wanted[key]: target for key, target in found.items()}
-            view.owners = targets.owners(connection,
-                                         {worker.function_id for worker in view.workers})
         self._hold_back(view, has)
         return view
 
@@ -126,7 +123,7 @@ class Planning:
         chosen: dict[Group, list[Worker]] = defaultdict(list)
 
         def fits(group: Group) -> bool:
-            worker = self._slots.borrow(ready[group], elsewhere)
+            worker = self._slots.borrow(ready[group], elsewhere, self._runner.id)
             if worker is not None:
                 chosen[group].append(worker)
             return worker is not None
@@ -157,6 +154,9 @@ class Planning:
                    if demand.count > 0]
         if not demands:
             return
+        with self._database.reader() as connection:
+            view.owners = targets.owners(connection,
+                                         {worker.function_id for worker in view.workers})
         has: Counter[str] = Counter()
         starting: Counter[str] = Counter()
         for worker in view.workers:

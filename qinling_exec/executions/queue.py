@@ -24,14 +24,14 @@ _GROUPS = 200
 _Row = TypeVar("_Row", bound=tuple[Any, ...])
 _table = records.table
 #: The index of the queue. Its rows come and go too fast for statistics: each statement here is
-#: written so that no other way is better even by wrong ones, and see :func:`_keep_to_order`.
+#: written so that no other way is better even by wrong ones, and is for a transaction of
+#: :class:`~qinling_exec.db.engine.Database` that is ``in_order``.
 _INDEX = "ix_executions_running"
 #: PostgreSQL takes an index's order for sure only when all of it is asked for, as IS NULL is no
 #: equality to it. MariaDB sorts when more is asked for than what the conditions leave open.
 _WHOLE_ORDER = (_table.c.runner_id, _table.c.function_id, _table.c.function_version,
                 _table.c.created_at, _table.c.id)
 _AGE = (_table.c.created_at, _table.c.id)
-_NO_SORT = sa.text("SELECT set_config('enable_sort', 'off', true), set_config('jit', 'off', true)")
 
 
 class _is_running(FunctionElement[Any]):
@@ -116,7 +116,6 @@ class Queue:
         It leaps over the index from version to version: what it costs depends on how many
         versions there are, and not on how many executions.
         """
-        _keep_to_order(connection)
         return [Group(*row) for row in
                 connection.execute(_GROUPS_QUERY[self._database.kind])]
 
@@ -127,22 +126,21 @@ class Queue:
         query = _by_index(sa.select(*columns, sa.func.count()).where(*_held).group_by(*columns))
         return [Running(*row) for row in connection.execute(query)]
 
-    def waiting(self, connection: sa.Connection, group: Group, most: int) -> int:
-        """Count a group's executions that may be begun now, up to ``most``.
-
-        In the transaction of :meth:`groups`, which has PostgreSQL keep to the index.
-        """
-        some = _oldest(self._database.kind, group, None, most).subquery()
-        count: int = connection.execute(
-            sa.select(sa.func.count()).select_from(some)
-        ).scalar_one()
-        return count
+    def waiting(self, connection: sa.Connection, groups: Sequence[Group],
+                most: int) -> dict[Group, int]:
+        """Count each group's executions that may be begun now, up to ``most``."""
+        if not groups:
+            return {}
+        counts = (sa.select(sa.literal(number), sa.func.count()).select_from(
+            _oldest(self._database.kind, group, None, most).subquery(f"waiting_{number}"))
+            for number, group in enumerate(groups))
+        return {groups[number]: count
+                for number, count in connection.execute(sa.union_all(*counts))}
 
     def claim(self, runner_id: str, group: Group,
               workers: Sequence[str | None]) -> list[Claimed]:
         """Take the oldest waiting executions of a group, one for each worker's name."""
-        with self._database.writer() as connection:
-            _keep_to_order(connection)
+        with self._database.writer(in_order=True) as connection:
             query = _oldest(self._database.kind, group, None, len(workers))
             ids = list(connection.execute(query.with_for_update(skip_locked=True)).scalars())
             for worker, pairs in groupby(sorted(zip(workers, ids, strict=False),
@@ -156,8 +154,7 @@ class Queue:
 
         :param before: only those that have waited since before that time.
         """
-        with self._database.writer() as connection:
-            _keep_to_order(connection)
+        with self._database.writer(in_order=True) as connection:
             query = _oldest(self._database.kind, group, before, most)
             ids = connection.execute(query.with_for_update(skip_locked=True)).scalars().all()
             return [one for one in ids if records.end_waiting(connection, one, outcome)]
@@ -187,18 +184,6 @@ class Queue:
             if wanted is not None:
                 records.end(connection, fence, states.cancelled())
             return False
-
-
-def _keep_to_order(connection: sa.Connection) -> None:
-    """Have PostgreSQL sort nothing in this transaction that an index has in order.
-
-    By statistics from when next to nothing waited, to read all that waits and to sort it seems as
-    cheap as to read the first of it: a queue of 20,000 then costs 24 ms a look in place of 0.1.
-    What has to be sorted still is; the price it is given would have it compiled, which takes
-    longer than the query.
-    """
-    if connection.dialect.name == "postgresql":
-        connection.execute(_NO_SORT)
 
 
 def _by_index(query: sa.Select[_Row]) -> sa.Select[_Row]:

@@ -31,11 +31,13 @@ class Slots:
         #: Called when a slot comes free, while somebody waits for one.
         self.on_free: Callable[[], None] | None = None
 
-    def borrow(self, workers: Iterable[Worker],
-               elsewhere: Mapping[str, int] = _NOTHING) -> Worker | None:
+    def borrow(self, workers: Iterable[Worker], elsewhere: Mapping[str, int] = _NOTHING,
+               engine: str | None = None) -> Worker | None:
         """Take a slot on the least busy of some workers, None when all are full.
 
         :param elsewhere: runs that other processes have on workers, as far as that is known.
+        :param engine: whose workers come first: two engines that look at the same moment would
+            choose the same, and one of them for nothing.
         """
         now = time.monotonic()
         with self._lock:
@@ -47,6 +49,7 @@ class Slots:
             if not free:
                 return None
             chosen = min(free, key=lambda worker: (
+                engine is not None and worker.runner_id != engine,
                 self._taken[worker.name] + elsewhere.get(worker.name, 0)))
             self._taken[chosen.name] += 1
             return chosen

@@ -43,7 +43,7 @@ def _claim(url: str, batch: int, start: multiprocessing.synchronize.Event,
            claimed: multiprocessing.Queue[list[str]]) -> None:
     database = _connect(url)
     queue = Queue(database)
-    with database.reader() as connection:
+    with database.reader(in_order=True) as connection:
         queue.groups(connection)
     claimed.put([])
     start.wait()
@@ -52,7 +52,7 @@ def _claim(url: str, batch: int, start: multiprocessing.synchronize.Event,
         found = queue.claim(str(os.getpid()), _GROUP, ["w"] * batch)
         mine += [one.fence.execution_id for one in found]
         if not found:  # others may have taken what was looked at
-            with database.reader() as connection:
+            with database.reader(in_order=True) as connection:
                 if not queue.groups(connection):
                     break
     database.close()

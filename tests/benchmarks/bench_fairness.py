@@ -131,11 +131,11 @@ def look(kind: str, server: databases.Server, rows: int, versions: int) -> None:
             } for number in range(begin, begin + 10_000)])
     queue, times = Queue(database), list[list[float]]()
     for _ in range(20):
-        with database.reader() as connection:
+        with database.reader(in_order=True) as connection:
             marks = [time.perf_counter()]
             groups = queue.groups(connection)
             marks.append(time.perf_counter())
-            queue.waiting(connection, groups[0], 48)
+            queue.waiting(connection, groups[:1], 48)
             marks.append(time.perf_counter())
         claim = queue.claim("nobody", groups[0], ["w", "w", "w"])
         marks.append(time.perf_counter())

@@ -185,32 +185,31 @@ def test_deadlocks(service: Running, database_server: databases.Server, url: str
     function = make_function(service.api())
     history.create(function, {"ledger": ledger.port})
     history.settle(30)
-    before = _deadlocks(database_server)
     going = threading.Event()
     seen: list[bool] = []
     hostile = threading.Thread(target=_deadlock, args=(url, database_kind, function, going, seen))
     hostile.start()
-    for _ in range(40):
+    # On a machine that is busy enough the other comes so late that PostgreSQL, which looks once,
+    # takes it for the one that closes the circle: then there are more rounds.
+    until = time.monotonic() + 90
+    while len(history.creations) < 41 or (_lost(service) < 3 and time.monotonic() < until):
         history.create(function, {"ledger": ledger.port, "lines": 3}, key=True)
     going.set()
     hostile.join()
     history.settle(60)
-    happened = _deadlocks(database_server) - before
-    print(f"{len(seen)} rounds, {happened} deadlocks,"
-          f" in {sum(seen)} of them the other transaction lost")
-    assert happened > sum(seen), "the service's transactions were to be the ones that lose"
+    print(f"{len(seen)} rounds, the service lost {_lost(service)} times, the other {sum(seen)}")
+    assert _lost(service) >= 3, "the service's transactions were to be some of those that lose"
     others = [row for row in history.listed() or [] if row["status"] != "success"]
     assert others == [], [(row["status"], row["result"]) for row in others]
     invariants.check([history], ledger)
 
 
-def _deadlocks(server: databases.Server) -> int:
-    """Return how many deadlocks the server has had."""
-    query = ("SELECT sum(deadlocks) FROM pg_stat_database" if server.kind == "postgresql" else
-             "SELECT VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS"
-             " WHERE VARIABLE_NAME = 'INNODB_DEADLOCKS'")
-    with server.administrator() as connection:
-        return int(connection.execute(sa.text(query)).scalar_one())
+def _lost(service: Running) -> int:
+    """Return how many deadlocks the service's own transactions have lost, as its log says.
+
+    The statistics of a PostgreSQL connection come up to ten seconds late when it is idle.
+    """
+    return service.log.count("A transaction is tried again (conflict).")
 
 
 def _deadlock(url: str, kind: str, function: str, going: threading.Event,

@@ -3,6 +3,7 @@
 
 import queue
 import threading
+import time
 
 import pytest
 import sqlalchemy as sa
@@ -35,6 +36,22 @@ def test_the_own_process_hears_at_once(two):
     two[0].ring()
     assert two[0].wait(0)
     assert not two[0].wait(0)
+
+
+def test_a_rest_ends_early_only_for_who_has_nothing_yet(two):
+    bell = two[0]
+    bell.crowd = {"has-much"}
+    for ring in (bell.wake, lambda: bell.ring("has-much")):
+        ring()
+        began = time.monotonic()
+        assert bell.wait(5, rest=0.3)  # not forgotten, and not before
+        assert 0.3 <= time.monotonic() - began < 4
+    bell.ring("has-much")
+    threading.Timer(0.1, bell.ring, ["has-nothing"]).start()
+    began = time.monotonic()
+    assert bell.wait(30, rest=20)
+    assert time.monotonic() - began < 15
+    assert not bell.wait(0)
 
 
 def test_others_hear_on_postgresql_alone(two, database):

@@ -8,8 +8,10 @@ from types import SimpleNamespace
 import pytest
 
 from qinling_exec.db.engine import utcnow
+from qinling_exec.executions import queue as module
 from qinling_exec.executions import targets
 from qinling_exec.executions.planning import Planning
+from qinling_exec.executions.queue import Queue
 from qinling_exec.orchestrator import workers
 from qinling_exec.orchestrator.slots import Slots
 from qinling_exec.orchestrator.workers import Workers
@@ -86,6 +88,33 @@ def claimed(planning, threads=64, running=None):
 def test_an_idle_engine_sees_nothing(planning):
     view = planning.look()
     assert (view.groups, view.workers, planning.claims(view, {}, 64)) == ([], [], {})
+
+
+@pytest.mark.every_database
+def test_a_look_and_a_claim_sort_nothing_that_the_index_has_in_order(
+        database, rows, flood, planning, monkeypatch):
+    """What was set for one transaction did not last from one statement of a look to the next."""
+    if database.kind != "postgresql":
+        pytest.skip("the others follow the index by themselves")
+    seen = []
+
+    def note(name):
+        method = getattr(Queue, name)
+
+        def noting(self, connection, *arguments):
+            seen.append(connection.exec_driver_sql("SHOW enable_sort").scalar())
+            return method(self, connection, *arguments)
+        monkeypatch.setattr(Queue, name, noting)
+
+    for name in ("groups", "running", "waiting"):
+        note(name)
+    planning.look()
+    monkeypatch.setattr(module, "_take", lambda connection, *arguments: seen.append(
+        connection.exec_driver_sql("SHOW enable_sort").scalar()))
+    planning._queue.claim("me", planning.look().groups[0], ["w"])
+    assert seen == ["off"] * 7
+    with database.reader() as connection:  # and others do
+        assert connection.exec_driver_sql("SHOW enable_sort").scalar() == "on"
 
 
 def test_a_flood_leaves_the_other_its_threads(database, rows, flood, planning):

@@ -11,7 +11,7 @@ from qinling_exec.db import clock
 from qinling_exec.db.engine import utcnow
 from qinling_exec.executions import attempts, records, states
 from qinling_exec.executions.attempts import Repeat
-from qinling_exec.executions.queue import _GROUPS_QUERY, Group, _keep_to_order, _oldest
+from qinling_exec.executions.queue import _GROUPS_QUERY, Group, _oldest
 
 pytestmark = pytest.mark.every_database
 
@@ -64,7 +64,7 @@ def test_what_has_to_wait_before_another_attempt_is_left_alone(database, queue, 
     (due,) = rows.add(1, retry_at=now - timedelta(seconds=1), attempts=1)
     assert found(queue, database) == [("f", 0)]
     with database.reader() as connection:
-        assert queue.waiting(connection, F, 10) == 1
+        assert queue.waiting(connection, [F], 10) == {F: 1}
     (claimed,) = queue.claim("me", F, ["w", "w"])
     assert claimed.fence == states.Fence(due, "me", 2)
     assert rows.of(due).retry_at is None
@@ -73,8 +73,13 @@ def test_what_has_to_wait_before_another_attempt_is_left_alone(database, queue, 
 def test_waiting_is_counted_up_to_a_limit(database, queue, rows):
     rows.add(5)
     rows.add(2, runner_id="r")
+    rows.add(4, function_version=1)
+    groups = [F, Group("f", 1, "mine", utcnow()), Group("g", 0, "mine", utcnow())]
     with database.reader() as connection:
-        assert [queue.waiting(connection, F, most) for most in (3, 10)] == [3, 5]
+        for most, counts in ((3, [3, 3, 0]), (10, [5, 4, 0])):
+            assert queue.waiting(connection, groups, most) == dict(
+                zip(groups, counts, strict=True))
+        assert queue.waiting(connection, [], 10) == {}
 
 
 def test_running_counts_by_runner_project_and_worker(database, queue, rows):
@@ -237,8 +242,7 @@ def test_a_long_queue_is_never_read_as_a_whole(database, queue, rows, before):
     queries = [_oldest(database.kind, F, None, 3).with_for_update(skip_locked=True),
                _GROUPS_QUERY[database.kind]]
     for query in queries:
-        with database.reader() as connection:
-            _keep_to_order(connection)
+        with database.reader(in_order=True) as connection:
             text = str(query.compile(dialect=connection.dialect,
                                      compile_kwargs={"literal_binds": True}))
             explain = "EXPLAIN QUERY PLAN " if database.kind == "sqlite" else "EXPLAIN "

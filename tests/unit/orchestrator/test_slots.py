@@ -5,8 +5,8 @@ from qinling_exec.orchestrator.slots import Slots
 from qinling_exec.orchestrator.workers import Worker
 
 
-def worker(name, room=2):
-    return Worker(name, "f", 0, "shape", "ready", None, "unix:/x", room, "secret")
+def worker(name, room=2, engine=None):
+    return Worker(name, "f", 0, "shape", "ready", engine, "unix:/x", room, "secret")
 
 
 def test_the_least_busy_worker_is_chosen_until_all_are_full():
@@ -16,6 +16,12 @@ def test_the_least_busy_worker_is_chosen_until_all_are_full():
     assert set(chosen[:2]) == {"a", "b"}
     assert slots.borrow(pair) is None
     assert slots.free(pair) == 0
+
+
+def test_an_engine_takes_its_own_workers_first():
+    slots, some = Slots(), [worker("theirs", engine="other"), worker("mine", engine="me")]
+    chosen = [slots.borrow(some, {}, "me").name for _ in range(4)]
+    assert chosen == ["mine", "mine", "theirs", "theirs"]
 
 
 def test_a_slot_given_back_can_be_borrowed_again_and_rings():
