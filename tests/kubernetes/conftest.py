@@ -12,7 +12,9 @@ import pytest
 
 from tests.functional.deployment import Deployment
 from tests.kubernetes import cluster as clusters
+from tests.kubernetes import rights
 from tests.kubernetes.apiserver import ApiServer
+from tests.kubernetes.rights import Access
 from tests.kubernetes.site import Site
 from tests.reliability.conftest import WANTED
 
@@ -86,9 +88,21 @@ def reachable(cluster: clusters.Cluster) -> None:
 
 
 @pytest.fixture(scope="module")
-def server(cluster: clusters.Cluster) -> Iterator[ApiServer]:
-    """A proxy in front of the cluster's API, which breaks what it is told to."""
-    with ApiServer(cluster) as between:
+def access(cluster: clusters.Cluster, namespace: str,
+           tmp_path_factory: pytest.TempPathFactory) -> Access:
+    """Service accounts of the namespace; "engine" has the rights of the shipped Role."""
+    made = Access(cluster, namespace, tmp_path_factory.mktemp("access"))
+    made.give({"engine": rights.shipped()})
+    return made
+
+
+@pytest.fixture(scope="module")
+def server(cluster: clusters.Cluster, access: Access) -> Iterator[ApiServer]:
+    """A proxy in front of the cluster's API, which breaks what it is told to.
+
+    To the cluster whoever comes this way is an engine.
+    """
+    with ApiServer(cluster, access.token("engine")) as between:
         yield between
 
 
@@ -101,9 +115,10 @@ def site(cluster: clusters.Cluster, namespace: str, deployment: Deployment) -> I
 
 
 @pytest.fixture(scope="module")
-def deploy(cluster: clusters.Cluster, runtime_image: str, namespace: str,
+def deploy(access: Access, runtime_image: str, namespace: str,
            tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Deployment]]:
-    """Start deployments whose workers are pods of the module's namespace.
+    """Start deployments whose workers are pods of the module's namespace, and whose engines have
+    the rights of the shipped Role and no others.
 
     The arguments are those of :class:`tests.functional.deployment.Deployment` after the URL;
     ``kubernetes`` is more of that group's configuration.
@@ -117,7 +132,7 @@ def deploy(cluster: clusters.Cluster, runtime_image: str, namespace: str,
         groups = dict(settings or {})
         groups["engine"] = {"orchestrator": "kubernetes", "lease_seconds": 3,
                             **groups.get("engine", {})}
-        groups["kubernetes"] = {"kubeconfig": cluster.environment["KUBECONFIG"],
+        groups["kubernetes"] = {"kubeconfig": access.kubeconfig("engine"),
                                 "namespace": namespace, **(kubernetes or {})}
         started.append(Deployment(folder, f"sqlite:///{folder}/db.sqlite", settings=groups,
                                   image=runtime_image, **options))

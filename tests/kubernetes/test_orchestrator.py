@@ -62,7 +62,8 @@ def driven(request: pytest.FixtureRequest) -> Iterator[Driven]:
         return
     cluster = request.getfixturevalue("cluster")
     namespace = request.getfixturevalue("namespace")
-    conf.set_override("kubeconfig", cluster.environment["KUBECONFIG"], "kubernetes")
+    access = request.getfixturevalue("access")  # the rights of the shipped Role, and no others
+    conf.set_override("kubeconfig", str(access.kubeconfig("engine")), "kubernetes")
     conf.set_override("namespace", namespace, "kubernetes")
     pods = KubernetesOrchestrator(conf)
     yield Driven(pods, request.getfixturevalue("runtime_image"),

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The rights of the shipped Role are enough for an engine, and it needs each of them.
 
-The engine has a token of a service account with that Role alone. What it asks the cluster for on
-the way is written down, and is the Role: no verb of it could be left out.
+What an engine with that Role alone asks the cluster for on the way is written down, and is the
+Role. Without one of the verbs the engine can't do something, and says what it must not.
 """
 
 from __future__ import annotations
@@ -10,14 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
 from tests.functional import processes
 from tests.functional.client import output
 from tests.functional.deployment import Deployment
+from tests.kubernetes import rights
 from tests.kubernetes.apiserver import ApiServer
 from tests.kubernetes.calls import Call
 from tests.kubernetes.cluster import Cluster
@@ -25,44 +24,16 @@ from tests.kubernetes.cluster import Cluster
 _ROOT = Path(__file__).parents[2]
 _GUIDE = _ROOT / "doc/source/admin/kubernetes.rst"
 _RIGHT = re.compile(r"^(\(core\)|``apps``) +``([\w/]+)`` +([a-z, ]+)$", re.M)
-#: Group, resource, verb.
-Right = tuple[str, str, str]
-
-
-def _shipped() -> list[dict[str, Any]]:
-    text = (_ROOT / "etc/qinling_exec/kubernetes/base/role.yaml").read_text(encoding="utf-8")
-    role = next(item for item in yaml.safe_load_all(text) if item["kind"] == "Role")
-    return list(role["rules"])
-
-
-def _rights(rules: list[dict[str, Any]]) -> set[Right]:
-    return {(group, resource, verb) for rule in rules for group in rule["apiGroups"]
-            for resource in rule["resources"] for verb in rule["verbs"]}
 
 
 def test_the_guide_names_the_rights_of_the_role() -> None:
     rules = [{"apiGroups": [group.strip("`") if group != "(core)" else ""],
               "resources": [resource], "verbs": verbs.strip().split(", ")}
              for group, resource, verbs in _RIGHT.findall(_GUIDE.read_text(encoding="utf-8"))]
-    assert _rights(rules) == _rights(_shipped())
+    assert rights.of(rules) == rights.shipped()
 
 
-@pytest.fixture(scope="module")
-def server(cluster: Cluster, namespace: str) -> ApiServer:
-    """A way to the cluster as a service account that has the rights of the Role and no others."""
-    about = {"name": "engine"}
-    api = "rbac.authorization.k8s.io"
-    cluster.apply(
-        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": about},
-        {"apiVersion": f"{api}/v1", "kind": "Role", "metadata": about, "rules": _shipped()},
-        {"apiVersion": f"{api}/v1", "kind": "RoleBinding", "metadata": about,
-         "roleRef": {"apiGroup": api, "kind": "Role", "name": "engine"},
-         "subjects": [{"kind": "ServiceAccount", "name": "engine", "namespace": namespace}]},
-        namespace=namespace)
-    token = cluster.kubectl("-n", namespace, "create", "token", "engine")
-    return ApiServer(cluster, token.strip())
-
-
+@pytest.mark.long
 def test_an_engine_uses_the_rights_of_the_role_and_no_others(
         deploy: Callable[..., Deployment], server: ApiServer, cluster: Cluster, namespace: str,
         tmp_path: Path, runtime_image: str, python_image: str,
@@ -98,7 +69,7 @@ def test_an_engine_uses_the_rights_of_the_role_and_no_others(
         lambda: not cluster.get("-n", namespace, "pods,deployments")["items"], 60)
     assert "forbidden" not in deployment.log()
     asked = {(call.group, call.resource, call.verb) for call in server.calls}
-    assert asked == _rights(_shipped())
+    assert asked == rights.shipped()
     server.heal()
 
 

@@ -34,8 +34,8 @@ from qinling_exec.orchestrator.kubernetes.seen import Pod
 from qinling_exec.orchestrator.kubernetes.watch import Watch
 
 LOG = logging.getLogger(__name__)
-#: That the first list of pods may take, and the end of a pod, in seconds.
-_LIST_SECONDS, _END_SECONDS = 10.0, 15.0
+#: That the end of a pod may take, in seconds.
+_END_SECONDS = 15.0
 #: Between attempts to have a pod made while others use up a quota.
 _QUOTA_SECONDS = 1.0
 #: Losses that are remembered when their pods are gone.
@@ -69,7 +69,7 @@ class KubernetesOrchestrator:
 
     def ensure_pool(self, pool: PoolRequest) -> None:
         """Have the cluster keep warm pods of a runtime."""
-        self._await_watch()
+        self.watch.await_current()
         self._pools.ensure(pool)
 
     def delete_pool(self, runtime_id: str) -> None:
@@ -82,7 +82,7 @@ class KubernetesOrchestrator:
 
     def take(self, runtime_id: str, name: str, size: Size) -> WorkerAddress:
         """Take a warm pod that is large enough, else have one made."""
-        self._await_watch()
+        self.watch.await_current()
         pool = self._pools.get(runtime_id)
         if pool is None:
             raise OrchestratorUnavailable("This engine has not seen to the runtime's pool yet.")
@@ -138,10 +138,6 @@ class KubernetesOrchestrator:
         """Let go of the cluster; pools and workers stay for the other engines."""
         self.watch.stop()
         self.client.close()
-
-    def _await_watch(self) -> None:
-        if not self.watch.wait_current(_LIST_SECONDS):
-            raise OrchestratorUnavailable("The cluster can't be reached.")
 
     def _have(self, pool: Pool, name: str, size: Size) -> Pod:
         """Take a warm pod or have one made; wait while others use up a quota."""

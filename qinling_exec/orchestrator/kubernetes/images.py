@@ -20,8 +20,8 @@ from qinling_exec.orchestrator.kubernetes.client import ApiError, Client
 from qinling_exec.orchestrator.kubernetes.following import Following
 from qinling_exec.orchestrator.kubernetes.watch import Watch
 
-#: That the first list of pods may take, and the end of a pod, in seconds.
-_LIST_SECONDS, _END_SECONDS = 10.0, 15.0
+#: That the end of a pod may take, in seconds.
+_END_SECONDS = 15.0
 
 
 class PodImages:
@@ -44,7 +44,7 @@ class PodImages:
 
     def begin(self, run: ImageRun) -> None:
         """Have a pod made; one that is there already is it."""
-        self._await_watch()
+        self._watch.await_current()
         wanted = pods.run(self._shape, run, self._start_seconds)
         name = wanted["metadata"]["name"]
         try:
@@ -90,7 +90,3 @@ class PodImages:
         if not self._watch.current:
             return None
         return {pod.run.attempt for pod in self._watch.all() if pod.run is not None}
-
-    def _await_watch(self) -> None:
-        if not self._watch.wait_current(_LIST_SECONDS):
-            raise OrchestratorUnavailable("The cluster can't be reached.")

@@ -54,7 +54,7 @@ class Tail:
             try:
                 self._read(follow=False)
             except ApiError as error:
-                LOG.info("The rest of a log can't be read: %s", error)
+                LOG.warning("The rest of a log can't be read: %s", error)
                 return  # it is gone with its pod
             except OrchestratorError as error:
                 LOG.info("The rest of a log can't be read for now: %s", error)

@@ -18,6 +18,8 @@ from qinling_exec.orchestrator.kubernetes.seen import Pod
 
 LOG = logging.getLogger(__name__)
 _PAGE = 500
+#: That the first list may take, in seconds.
+_LIST_SECONDS = 10.0
 #: The cluster ends a watch after so many seconds; it is begun again where it ended.
 _WATCH_SECONDS = 300
 #: So many lists in a row may be older than what was seen before: then the cluster was set back.
@@ -47,6 +49,7 @@ class Watch:
         self._version = ""
         self._complete = False
         self._stale = 0
+        self._refusal = ""
         self._stop = threading.Event()
         self._current = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="pods", daemon=True)
@@ -66,9 +69,13 @@ class Watch:
         """True when the copy was complete once and the cluster answers."""
         return self._current.is_set()
 
-    def wait_current(self, seconds: float) -> bool:
-        """Wait until the copy is complete."""
-        return self._current.wait(seconds)
+    def await_current(self) -> None:
+        """Wait until the copy is complete.
+
+        :raises OrchestratorUnavailable: it does not become so.
+        """
+        if not self._current.wait(_LIST_SECONDS):
+            raise OrchestratorUnavailable(f"The cluster can't be reached. {self._refusal}".strip())
 
     def all(self) -> list[Pod]:
         """Return all pods."""
@@ -123,8 +130,9 @@ class Watch:
                 continue
             except OrchestratorError as error:
                 self._current.clear()
+                self._refusal = ""
                 if isinstance(error, ApiError):
-                    self._complete = False
+                    self._complete, self._refusal = False, str(error)
                 LOG.warning("The pods can't be watched for now: %s", error)
             except Exception:
                 self._current.clear()
