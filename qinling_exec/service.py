@@ -199,7 +199,7 @@ class Service:
         reaper = Reaper(self.database, self.runner, self._ending, self._holdings, fleet, images,
                         lease, min(1.0, lease / 5))
         planning = Planning(self.database, self.workers, self._slots, self.runner, options,
-                            self._limits)
+                            self._limits, fleet.crowding)
         return Engine(self.database, self.wakeup, self.runner, reaper, fleet, self._slots,
                       planning, self._ending, self._holdings, self._dispatch, images,
                       self._retention(), options)

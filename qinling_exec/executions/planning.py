@@ -19,6 +19,7 @@ from qinling_exec.executions.queue import Group, Queue, Running
 from qinling_exec.executions.shares import Demand
 from qinling_exec.executions.targets import Target
 from qinling_exec.orchestrator import fleet, workers
+from qinling_exec.orchestrator.crowding import Crowding
 from qinling_exec.orchestrator.slots import Slots
 from qinling_exec.orchestrator.workers import Worker, Workers
 from qinling_exec.quota.limits import RUNNING, UNLIMITED, Limits
@@ -43,6 +44,10 @@ class View:
     workers: list[Worker] = field(default_factory=list)
     owners: dict[str, str] = field(default_factory=dict)
 
+    def needed(self) -> set[tuple[str, int]]:
+        """Return the versions that something waits for."""
+        return {(group.function_id, group.version) for group in self.groups}
+
     def fresh(self, group: Group) -> list[Worker]:
         """Return a group's workers that are not outdated, the wanted ones included."""
         target = self.targets[group]
@@ -55,16 +60,18 @@ class Planning:
     """Decides by what :meth:`look` found, fairly between projects.
 
     :param options: the group [engine].
+    :param crowding: workers that this engine starts and there is no room for.
     """
 
     def __init__(self, database: Database, table: Workers, slots: Slots, runner: Runner,
-                 options: Any, limits: Limits) -> None:
+                 options: Any, limits: Limits, crowding: Crowding) -> None:
         self._database = database
         self._table = table
         self._slots = slots
         self._runner = runner
         self._options = options
         self._limits = limits
+        self._crowding = crowding
         self._queue = Queue(database)
 
     def look(self) -> View:
@@ -152,7 +159,8 @@ class Planning:
         demands = [demand for demand in (self._demand(view, group) for group in view.groups
                                          if view.targets[group].image is None)
                    if demand.count > 0]
-        if not demands:
+        lacking = self._lacking(view)
+        if not (demands or lacking):
             return
         with self._database.reader() as connection:
             view.owners = targets.owners(connection,
@@ -180,7 +188,27 @@ class Planning:
             if made:
                 LOG.info("%s more workers for function %s (version %s).", made,
                          target.function_id, target.version)
-        self._make_way(view, [item for item in demands if not places[item.key]], has, total)
+        unmet = [item.project_id for item in demands if not places[item.key]]
+        if lacking:  # there are no more places than these, whatever the configuration says
+            owners = [view.owners.get(worker.function_id, "") for worker in lacking]
+            unmet += owners
+            has.subtract(owners)
+            total = min(total, len(view.workers) - len(lacking))
+        self._make_way(view, unmet, has, total)
+
+    def _lacking(self, view: View) -> list[Worker]:
+        """Return the workers of this engine that there is no room for, and something waits for."""
+        names = self._crowding.names()
+        needed = view.needed()
+        lacking = [worker for worker in view.workers if worker.name in names
+                   and (worker.function_id, worker.function_version) in needed]
+        if lacking:  # room is for these
+            self._crowding.give_up(names - {worker.name for worker in lacking})
+        if any(worker.state != workers.STARTING or (
+                worker.runner_id == self._runner.id and worker.name not in names)
+               for worker in view.workers):
+            self._crowding.moves()
+        return lacking
 
     def _demand(self, view: View, group: Group) -> Demand[Group]:
         """Return how many workers a group lacks."""
@@ -197,7 +225,7 @@ class Planning:
                  and worker.fingerprint != view.targets[group].fingerprint]
         self._drain(names)
 
-    def _make_way(self, view: View, unmet: list[Demand[Group]], has: Counter[str],
+    def _make_way(self, view: View, unmet: list[str], has: Counter[str],
                   total: int) -> None:
         """Let workers of others go for demands that found no place.
 
@@ -210,7 +238,7 @@ class Planning:
         runs: Counter[str] = Counter()
         for item in view.running:
             runs[item.worker or ""] += item.count
-        needed = {(group.function_id, group.version) for group in view.groups}
+        needed = view.needed()
         idle = [worker.name for worker in view.workers
                 if worker.state == workers.READY and not runs[worker.name]
                 and not self._slots.busy(worker.name)
@@ -218,8 +246,8 @@ class Planning:
         if idle:
             self._drain(idle[:len(unmet) - leaving])
             return
-        giver = shares.giver(has, total, (demand.project_id for demand in unmet))
-        poor = [demand for demand in unmet if giver and has[demand.project_id] < has[giver] - 1]
+        giver = shares.giver(has, total, unmet)
+        poor = [project for project in unmet if giver and has[project] < has[giver] - 1]
         theirs = [worker for worker in view.workers if worker.state == workers.READY
                   and view.owners.get(worker.function_id) == giver]
         if theirs and len(poor) > leaving:

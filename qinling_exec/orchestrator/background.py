@@ -24,24 +24,27 @@ class Background:
 
     :param threads: things that are done at the same time.
     :param on_done: called after a thing that changed something.
+    :param slow: things besides that may have to wait for some of the others.
     """
 
-    def __init__(self, name: str, threads: int, on_done: Callable[[], object]) -> None:
+    def __init__(self, name: str, threads: int, on_done: Callable[[], object],
+                 slow: int = 0) -> None:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
+        self._slow = ThreadPoolExecutor(slow or threads, thread_name_prefix=f"{name}-slow")
         self._on_done = on_done
         self._lock = threading.Lock()
         self._busy: set[str] = set()
         #: Until when what failed rests, and for how long.
         self._failed: dict[str, tuple[float, float]] = {}
 
-    def once(self, key: str, work: Callable[[], object]) -> bool:
+    def once(self, key: str, work: Callable[[], object], slow: bool = False) -> bool:
         """Do something unless it is being done, or has failed just now; tell which."""
         with self._lock:
             until, _ = self._failed.get(key, (0.0, 0.0))
             if key in self._busy or time.monotonic() < until:
                 return False
             self._busy.add(key)
-        self._pool.submit(self._run, key, work)
+        (self._slow if slow else self._pool).submit(self._run, key, work)
         return True
 
     def busy(self) -> set[str]:
@@ -51,7 +54,8 @@ class Background:
 
     def stop(self) -> None:
         """Finish what was begun; drop the rest."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        for pool in (self._slow, self._pool):
+            pool.shutdown(wait=True, cancel_futures=True)
 
     def _run(self, key: str, work: Callable[[], object]) -> None:
         changed, failed = UNCHANGED, True

@@ -34,6 +34,20 @@ class OrchestratorFull(OrchestratorError):
         self.moves = moves
 
 
+class OrchestratorSpent(OrchestratorFull, OrchestratorHopeless):
+    """The same, for a quota that is used up: no other node can help, and nobody makes way."""
+
+
+#: Is told, again and again, that there is no room, and whether some will come by itself; returns
+#: whether to go on waiting for it.
+NoRoom = Callable[[bool], bool]
+
+
+def never(_moves: bool) -> bool:
+    """Wait for no room."""
+    return False
+
+
 @dataclass(frozen=True)
 class Size:
     """What a worker's runs may use.
@@ -201,11 +215,14 @@ class Orchestrator(Protocol):
     def capacity(self, runtime_id: str) -> Capacity | None:
         """Return the pool's figures, or None when there is no such pool."""
 
-    def take(self, runtime_id: str, name: str, size: Size) -> WorkerAddress:
+    def take(self, runtime_id: str, name: str, size: Size,
+             no_room: NoRoom = never) -> WorkerAddress:
         """Take one generic worker out of the pool (or start one), ready for ``/specialize``.
 
         :param name: of the worker, by which it is known from then on.
         :param size: that it has at least; :meth:`fit` makes it exact.
+        :param no_room: asked, while the others take up all room, whether to wait for some.
+        :raises OrchestratorFull: there is no room, and it is not to wait.
         :raises OrchestratorError: when none can be had, with the reason.
         """
 

@@ -23,11 +23,14 @@ from qinling_exec.orchestrator.background import UNCHANGED, Background
 from qinling_exec.orchestrator.base import (
     Orchestrator,
     OrchestratorError,
+    OrchestratorFull,
     OrchestratorHopeless,
     OrchestratorUnavailable,
     Size,
 )
+from qinling_exec.orchestrator.crowding import Crowding
 from qinling_exec.orchestrator.failures import Failures
+from qinling_exec.orchestrator.fitting import Fitting
 from qinling_exec.orchestrator.pools import Pools
 from qinling_exec.orchestrator.reconcile import Reconciler
 from qinling_exec.orchestrator.slots import Slots
@@ -69,14 +72,16 @@ class Fleet:
         self._teacher = Teacher(wire, store, limits, start_seconds)
         self._owner = owner
         self._idle_seconds = idle_seconds
-        self._background = Background("fleet", STARTS, table.wakeup.ring)
+        self._background = Background("fleet", STARTS, table.wakeup.ring, slow=STARTS)
         self._pool_background = Background("pools", _POOLS, table.wakeup.ring)
         self._taken: set[str] = set()
         self._draining_since: dict[str, float] = {}
         self._looked = 0.0
         self._recount = False
         self._failures = Failures()
+        self.crowding = Crowding(start_seconds)
         self._pools = Pools(database, orchestrator)
+        self._fitting = Fitting(database, orchestrator)
         self._reconciler = Reconciler(database, orchestrator)
         self._lost: set[str] = set()
         orchestrator.listen(self._note_loss)
@@ -98,10 +103,11 @@ class Fleet:
         self._release_others(names)
         for worker in mine:
             if worker.state == workers.STARTING:
-                self._background.once(worker.name, functools.partial(self._start, worker))
+                self._background.once(worker.name, functools.partial(self._start, worker), True)
             elif worker.state in workers.LEAVING:
                 end = self._retire if worker.state == workers.DRAINING else self._gone
-                self._background.once(worker.name, functools.partial(end, worker))
+                if not self._background.once(worker.name, functools.partial(end, worker)):
+                    self.crowding.give_up({worker.name})
             elif self._slots.suspected(worker.name) or look or worker.name in self._lost:
                 self._background.once(worker.name, functools.partial(self._check, worker))
         if look or self._recount:
@@ -144,6 +150,7 @@ class Fleet:
 
     def close(self) -> None:
         """Wait for what is being done, then end every worker and pool that others can't have."""
+        self.crowding.close()
         self._background.stop()
         self._pool_background.stop()
         self._orchestrator.close()
@@ -190,19 +197,28 @@ class Fleet:
         began = time.monotonic()
         try:
             size = Size(target.cpu, target.memory_size, worker.room)
-            address = self._orchestrator.take(target.runtime_id, worker.name, size)
+            waits = functools.partial(self.crowding.waits, worker.name)
+            address = self._orchestrator.take(target.runtime_id, worker.name, size, waits)
             self._recount = True
             ready = replace(worker, address=address.address, secret=address.secret)
             self._teacher.teach(ready, target)
             faultpoint.reach("pod-specialized")
         except OrchestratorUnavailable:
             raise  # it is wanted as before, and tried again
+        except OrchestratorFull as error:
+            if self.crowding.end(worker.name):
+                self._gone(worker)
+            else:
+                self._failed(worker, str(error), isinstance(error, OrchestratorHopeless))
+            return
         except (OrchestratorError, WorkerRefused, WorkerUnreachable) as error:
             self._failed(worker, str(error), isinstance(error, OrchestratorHopeless))
             return
         except NotFound:  # most likely it was deleted meanwhile, with its function or version
             self._failed(worker, "The function's package is not there any more.")
             return
+        finally:
+            self.crowding.end(worker.name)
         self._failures.forget(worker.fingerprint)
         if not self._table.started(worker.name, address.address, address.secret):
             self._gone(ready)
@@ -212,21 +228,7 @@ class Fleet:
                  (time.monotonic() - began) * 1000)
         faultpoint.reach("pod-recorded")
         self._table.wakeup.ring()  # its runs need not wait until it has its size
-        self._fit(worker.name, size)
-
-    def _fit(self, name: str, size: Size) -> None:
-        """Hold a worker to its size; its runs are held to theirs by itself in any case."""
-        try:
-            self._orchestrator.fit(name, size)
-        except OrchestratorError as error:
-            LOG.warning("Worker %s keeps the size that it had: %s", name, error)
-
-    def _refit(self, worker: Worker) -> None:
-        """Hold a worker of another engine to its size: that one may have died before it did."""
-        with self._database.reader() as connection:
-            target = targets.load(connection, worker.function_id, worker.function_version)
-        if target is not None:
-            self._fit(worker.name, Size(target.cpu, target.memory_size, worker.room))
+        self._fitting.fit(worker.name, size)
 
     def _failed(self, worker: Worker, reason: str, hopeless: bool = False) -> None:
         self._failures.note(worker.fingerprint, reason, hopeless)
@@ -261,7 +263,7 @@ class Fleet:
         self._lost.discard(worker.name)
         if worker.runner_id is None:
             if self._table.adopt(worker.name, self._owner()):
-                self._refit(worker)
+                self._fitting.refit(worker)
             return UNCHANGED
         # A pod that is lost may still answer, or keep a ping waiting.
         if self._is_lost(worker):

@@ -25,10 +25,12 @@ from oslo_config import cfg
 import qinling_exec
 from qinling_exec.orchestrator.base import (
     Capacity,
+    NoRoom,
     OrchestratorError,
     PoolRequest,
     Size,
     WorkerAddress,
+    never,
 )
 from qinling_exec.orchestrator.wire import Wire, WorkerRefused, WorkerUnreachable
 from qinling_exec.orchestrator.workers import READY, Worker
@@ -132,7 +134,8 @@ class ProcessOrchestrator:
             taken = sum(owner == runtime_id for owner, _ in self._taken.values())
         return Capacity(free + taken, free)
 
-    def take(self, runtime_id: str, name: str, size: Size) -> WorkerAddress:
+    def take(self, runtime_id: str, name: str, size: Size,
+             no_room: NoRoom = never) -> WorkerAddress:
         """Take a warm worker, or start one when the pool is empty."""
         with self._lock:
             if runtime_id not in self._pools:

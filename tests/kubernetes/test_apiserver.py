@@ -63,6 +63,32 @@ def test_warm_executions_ask_the_cluster_for_nothing(site: Site, server: ApiServ
     assert server.since(began) == []
 
 
+def test_a_worker_costs_two_requests(site: Site, server: ApiServer) -> None:
+    """One takes the pod and one resizes it; three chances, as pods may change meanwhile."""
+    counts = []
+    for _ in range(3):
+        assert _pool(site)
+        function, began = site.function(), time.monotonic()
+        site.ended(site.start(function))
+        name = site.pod_of(function)["metadata"]["name"]
+        assert processes.wait_for(lambda name=name: _calls(server, name) == {
+            "patch pods", "patch pods/resize"}, PATIENCE), server.calls
+        counts.append(len(server.since(began)))
+    assert min(counts) == 2, counts
+
+
+def test_a_pod_on_its_way_to_the_pool_is_taken(site: Site, server: ApiServer) -> None:
+    """Another one was made beside it, which took as long as both together."""
+    assert _pool(site)
+    first, second = site.function(), site.function()
+    began = time.monotonic()
+    site.ended(site.start(first))
+    assert processes.wait_for(lambda: site.pods(sites.POOL), PATIENCE)
+    assert site.ended(site.start(second))["status"] == "success"
+    assert "create" not in {call.verb for call in server.since(began)}
+    assert "ownerReferences" not in site.pod_of(second)["metadata"]
+
+
 def _calls(server: ApiServer, name: str) -> set[str]:
     return {f"{call.verb} {call.resource}" for call in server.calls if call.name == name}
 

@@ -92,11 +92,9 @@ class Pools:
         free = sum(pod.free for pod in mine)
         return Capacity(free + sum(pod.worker is not None for pod in mine), free)
 
-    def free(self, pool: Pool) -> list[Pod]:
-        """Return the pods of a pool that can be taken now."""
-        return [pod for pod in self._watch.all()
-                if pod.free and pod.pool == pool.request.runtime_id
-                and pod.template == pool.template]
+    def takeable(self, pool: Pool) -> list[Pod]:
+        """Return the pods of a pool that can be taken: they are free, or on their way."""
+        return [pod for pod in self._of(pool) if pod.free or pod.coming]
 
     def memory(self) -> int:
         """Return the bytes that a pool's pods may use."""

@@ -96,6 +96,18 @@ class Pod:
         return (self.pool is not None and self.ready and not self.leaving
                 and self.phase == "Running")
 
+    @property
+    def unplaced(self) -> bool:
+        """True when no node has room for it."""
+        return (self.phase == "Pending" and not self.leaving
+                and self.waiting.startswith("Unschedulable"))
+
+    @property
+    def coming(self) -> bool:
+        """True when it will be a generic worker, as far as anybody can tell."""
+        return (self.pool is not None and not (self.ready or self.leaving or self.waiting)
+                and self.phase in ("Pending", "Running") and not self.over)
+
 
 def read(found: Object) -> Pod:
     """Return what matters of a pod."""

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What an engine claims next and which workers it asks for, fairly between projects."""
 
+import time
 from collections import Counter
 from datetime import timedelta
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ from qinling_exec.executions import targets
 from qinling_exec.executions.planning import Planning
 from qinling_exec.executions.queue import Queue
 from qinling_exec.orchestrator import workers
+from qinling_exec.orchestrator.crowding import Crowding
 from qinling_exec.orchestrator.slots import Slots
 from qinling_exec.orchestrator.workers import Workers
 from qinling_exec.quota.limits import RUNNING, UNLIMITED
@@ -51,8 +53,13 @@ def table(database, wakeup):
 
 
 @pytest.fixture
-def planning(database, table, options, limits):
-    return Planning(database, table, Slots(), Runner(), options, limits)
+def crowding():
+    return Crowding(60)
+
+
+@pytest.fixture
+def planning(database, table, options, limits, crowding):
+    return Planning(database, table, Slots(), Runner(), options, limits, crowding)
 
 
 @pytest.fixture
@@ -184,6 +191,65 @@ def test_nobody_gives_twice_for_one(database, rows, flood, planning, table, opti
     for _ in range(3):
         planning.want_workers(planning.look())
     assert states_of(database, table)["f", workers.DRAINING] == 1
+
+
+@pytest.fixture
+def crowded(database, rows, crowding):
+    """Of eight workers three are idle and the rest busy; there is no room for one more."""
+    for name, project in (("idle", "c"), ("busy", "c"), ("new", "d")):
+        rows.function(name, project_id=project)
+    give(database, rows, "idle", 3)
+    give(database, rows, "busy", 5)
+    rows.add(1, function_id="new", project_id="d")
+    give(database, rows, "new", 1, state=workers.STARTING)
+    for number in range(5):
+        rows.add(1, function_id="busy", project_id="c", runner_id="me", worker=f"w-busy-{number}")
+    crowding.waits("w-new-0", False)
+
+
+def test_who_has_nothing_to_do_makes_way_where_there_is_no_room(database, crowded, planning,
+                                                               table):
+    """They stayed until they were idle for an hour, and others ended as error after a minute."""
+    planning.want_workers(planning.look())
+    assert states_of(database, table)["idle", workers.DRAINING] == 1
+    planning.want_workers(planning.look())
+    assert states_of(database, table)["idle", workers.DRAINING] == 1, "one is enough for one"
+
+
+def test_then_one_of_who_has_the_most_where_there_is_no_room(database, rows, crowded, planning,
+                                                             table):
+    rows.add(9, function_id="idle", project_id="c")  # they are not idle any more
+    rows.add(9, function_id="busy", project_id="c")
+    planning.want_workers(planning.look())
+    found = states_of(database, table)
+    assert sum(found[name, workers.DRAINING] for name in ("idle", "busy")) == 1
+
+
+def test_workers_that_nothing_waits_for_leave_their_turn_to_others(database, rows, crowded,
+                                                                   crowding, planning):
+    rows.function("done")
+    give(database, rows, "done", 1, state=workers.STARTING)
+    crowding.waits("w-done-0", False)
+    planning.want_workers(planning.look())
+    assert (crowding.waits("w-done-0", False), crowding.waits("w-new-0", False)) == (False, True)
+    assert (crowding.end("w-done-0"), crowding.end("w-new-0")) == (True, False)
+
+
+def test_in_vain_is_only_who_waits_for_nobody(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    crowding = Crowding(60)
+    assert crowding.waits("w", False)
+    clock[0] = 59.0
+    crowding.moves()
+    clock[0] = 118.0
+    assert crowding.waits("w", False)
+    assert crowding.waits("w", True)
+    clock[0] = 177.0
+    assert crowding.waits("w", False)
+    clock[0] = 179.0
+    assert not crowding.waits("w", False)
+    assert not crowding.end("w"), "nobody gave it up"
 
 
 def test_functions_of_an_image_get_runs_and_no_workers(database, rows, table, planning):

@@ -40,7 +40,7 @@ class Noted:
     def ensure_pool(self, pool):
         pass
 
-    def take(self, runtime_id, name, size):
+    def take(self, runtime_id, name, size, no_room):
         return WorkerAddress(name, "unix:/nowhere", "secret")
 
     def loss(self, name):
@@ -126,9 +126,9 @@ class Taught(Noted):
         super().__init__()
         self.free, self.fitted = 2, threading.Event()
 
-    def take(self, runtime_id, name, size):
+    def take(self, runtime_id, name, size, no_room):
         self.free -= 1
-        return super().take(runtime_id, name, size)
+        return super().take(runtime_id, name, size, no_room)
 
     def capacity(self, runtime_id):
         return Capacity(2, self.free)
