@@ -37,3 +37,7 @@ def register_opts(conf: cfg.ConfigOpts) -> None:
     conf.register_opts(db_options.database_opts, GROUP)
     conf.register_opts(OPTS, GROUP)
     conf.set_default("pool_timeout", 5, GROUP)
+    # What is over the size is closed after each use: threads that end runs would connect anew for
+    # every one of them, which costs more than what they write. The most is the same, 55.
+    conf.set_default("max_pool_size", 20, GROUP)
+    conf.set_default("max_overflow", 35, GROUP)

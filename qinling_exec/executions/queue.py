@@ -6,8 +6,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import groupby
-from operator import itemgetter
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -143,9 +141,8 @@ class Queue:
         with self._database.writer(in_order=True) as connection:
             query = _oldest(self._database.kind, group, None, len(workers))
             ids = list(connection.execute(query.with_for_update(skip_locked=True)).scalars())
-            for worker, pairs in groupby(sorted(zip(workers, ids, strict=False),
-                                                key=lambda pair: pair[0] or ""), itemgetter(0)):
-                _take(connection, runner_id, worker, [pair[1] for pair in pairs])
+            if ids:
+                _take(connection, runner_id, dict(zip(ids, workers, strict=False)))
             return _taken(connection, runner_id, ids)
 
     def end(self, group: Group, outcome: states.Outcome, most: int,
@@ -206,12 +203,17 @@ def _of(group: Group) -> tuple[sa.ColumnElement[bool], ...]:
             _table.c.function_version == group.version)
 
 
-def _take(connection: sa.Connection, runner_id: str, worker: str | None,
-          ids: list[str]) -> None:
-    """Take executions; alone enough where SKIP LOCKED does not exist (SQLite, Galera)."""
+def _take(connection: sa.Connection, runner_id: str, worker_of: dict[str, str | None]) -> None:
+    """Take executions; alone enough where SKIP LOCKED does not exist (SQLite, Galera).
+
+    :param worker_of: workers by the executions' ids. Many have one statement.
+    """
+    names = set(worker_of.values())
+    worker = names.pop() if len(names) == 1 else sa.case(worker_of, value=_table.c.id)
     connection.execute(
         sa.update(_table)
-        .where(_table.c.id.in_(ids), records.NOT_ENDED, _table.c.runner_id.is_(None))
+        .where(_table.c.id.in_(list(worker_of)), records.NOT_ENDED,
+               _table.c.runner_id.is_(None))
         .values(runner_id=runner_id, worker=worker, attempts=_table.c.attempts + 1,
                 started_at=utcnow(), retry_at=None)
     )

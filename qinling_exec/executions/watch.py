@@ -73,14 +73,19 @@ class Watch:
         held = {states.Fence(*row[:3]): row.cancel_requested_at for row in rows}
         for fence, part in going.items():
             if fence not in held:
-                LOG.warning("Execution %s is not this process's any more: its run is ended.",
-                            fence.execution_id)
-                _end(part, fence, asked=False)
+                if _end(part, fence, asked=False):  # it may have ended since the look
+                    LOG.warning("Execution %s is not this process's any more: its run is ended.",
+                                fence.execution_id)
             elif held[fence] is not None:
                 _end(part, fence, asked=True)
 
 
-def _end(part: Dispatch | Images, fence: states.Fence, asked: bool) -> None:
-    """End a run in a thread of its own: its worker may take a while, or hang."""
-    if part.mark(fence, asked):
+def _end(part: Dispatch | Images, fence: states.Fence, asked: bool) -> bool:
+    """End a run in a thread of its own: its worker may take a while, or hang.
+
+    :returns: False when it does not go on any more, or is being ended.
+    """
+    marked = part.mark(fence, asked)
+    if marked:
         threading.Thread(target=part.end, args=(fence,), name="end-run", daemon=True).start()
+    return marked

@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import sqlalchemy as sa
@@ -115,3 +116,21 @@ def test_who_writes_on_sqlite_has_the_write_lock_from_the_beginning(conf, databa
 def test_who_writes_may_read_on_another_connection(database):
     with database.writer(), database.reader() as connection:
         assert connection.exec_driver_sql("SELECT 1").scalar() == 1
+
+
+@pytest.mark.every_server
+def test_threads_of_an_engine_do_not_connect_anew_for_each_run_that_ends(database):
+    made = []
+    sa.event.listen(database.engine, "connect", lambda *_: made.append(1))
+    together = threading.Barrier(16)
+
+    def end_runs(_):
+        for _ in range(5):
+            with database.reader() as connection:
+                connection.execute(sa.text("SELECT 1"))
+                together.wait(30)
+            together.wait(30)
+
+    with ThreadPoolExecutor(16) as threads:
+        list(threads.map(end_runs, range(16)))
+    assert len(made) <= 20
