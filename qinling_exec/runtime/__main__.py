@@ -10,7 +10,7 @@ import os
 import sys
 import tempfile
 
-from qinling_exec.runtime import isolation, system
+from qinling_exec.runtime import isolation, leftovers, system
 from qinling_exec.runtime.server import Server
 
 
@@ -24,6 +24,9 @@ def main() -> int:
                         help="directory for this worker alone (default: a temporary one)")
     parser.add_argument("--parent-fd", type=int, metavar="N",
                         help="end when the other side of this pipe is closed")
+    parser.add_argument("--alone", action="store_true",
+                        help="nobody else uses /tmp and /dev/shm, as in a container: what runs"
+                             " leave there is removed")
     options = parser.parse_args()
     secret = os.environ.pop("QINLING_RUNTIME_SECRET", "")
     if not secret and options.listen.startswith("unix:"):
@@ -43,7 +46,8 @@ def main() -> int:
 
 async def _serve(secret: str, options: argparse.Namespace, scratch: str,
                  what: isolation.Isolation) -> None:
-    server = Server(secret, options.room, scratch, what)
+    shared = leftovers.shared() if options.alone and not what.namespaces else []
+    server = Server(secret, options.room, scratch, what, shared)
     await server.serve(options.listen, options.parent_fd)
 
 

@@ -17,6 +17,7 @@ from typing import Any
 from qinling_exec.runtime import ending, messages, spec
 from qinling_exec.runtime.function import Function
 from qinling_exec.runtime.isolation import Isolation
+from qinling_exec.runtime.leftovers import Leftovers
 from qinling_exec.runtime.messages import Reader, Refused, Request
 from qinling_exec.runtime.runs import Run
 from qinling_exec.runtime.secret import Secret
@@ -34,13 +35,16 @@ class Server:
     :param secret: bearer secret of every request but /ping; empty: the first /specialize brings
         it.
     :param room: runs at the same time, unless /specialize says something else.
+    :param shared: directories of this worker alone in which its runs may leave something.
     """
 
-    def __init__(self, secret: str, room: int, scratch: str, isolation: Isolation) -> None:
+    def __init__(self, secret: str, room: int, scratch: str, isolation: Isolation,
+                 shared: list[str]) -> None:
         self._secret = Secret(secret)
         self._room = room
         self._isolation = isolation
         self._function = Function(scratch, isolation)
+        self._leftovers = Leftovers(shared, scratch)
         self._specialising = False
         self._runs: dict[str, Run] = {}
         self._idle_since = time.monotonic()
@@ -169,7 +173,11 @@ class Server:
 
     async def _execute(self, request: Request, writer: asyncio.StreamWriter) -> None:
         order = _order(await request.body(_BODY))
-        given = self._check(order)
+        async with self._leftovers.used():
+            await self._run(order, self._check(order), request, writer)
+
+    async def _run(self, order: dict[str, Any], given: spec.Spec, request: Request,
+                   writer: asyncio.StreamWriter) -> None:
         stream = None
         log = bytearray()
         if STREAM in request.headers.get("accept", ""):
@@ -181,6 +189,8 @@ class Server:
         self._runs[run.id] = run
         # The caller holds the lease of this run: without it the run must not go on.
         request.reader.on_gone = partial(run.stop, "cancelled")
+        if request.reader.at_eof() or request.reader.exception() is not None:
+            run.stop("cancelled")  # it went while this run waited for its turn
         try:
             await self._function.run(run)
         finally:

@@ -98,7 +98,7 @@ class Surroundings:
         """Remove what a run left, as far as it takes room."""
         if not self._private:
             os.chdir("/")
-            _remove(self._own)
+            remove(self._own)
 
     def _state(self) -> list[object]:
         """Return all that a run could change without writing to another file system.
@@ -119,7 +119,7 @@ class Surroundings:
         return found
 
 
-def _remove(directory: str) -> None:
+def remove(directory: str) -> None:
     """Remove a directory, whatever modes are in it."""
     import shutil  # only without namespaces: every fork pays for what is loaded
 

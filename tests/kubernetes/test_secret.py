@@ -38,7 +38,7 @@ def test_worker_is_as_confined_as_it_is_meant_to_be(worker: Client) -> None:
     assert fields["CapEff"].strip().strip("0") == ""
     assert (fields["NoNewPrivs"].strip(), fields["Seccomp"].strip()) == ("1", "2")
     assert run(worker, "result = [os.getuid(), open('/proc/1/cmdline').read()]") == [
-        65532, "python3\0-m\0qinling_exec.runtime\0--listen\x000.0.0.0:9090\0"]
+        65532, "python3\0-m\0qinling_exec.runtime\0--listen\x000.0.0.0:9090\0--alone\0"]
     assert worker.ping()["pid"] == 1
 
 
@@ -166,3 +166,15 @@ def test_root_is_read_only(worker: Client) -> None:
             except OSError:
                 pass
         """) == []
+
+
+@pytest.mark.parametrize("folder", ["/tmp", "/dev/shm", "."])
+def test_a_run_finds_nothing_of_those_before_it(worker: Client, folder: str) -> None:
+    program = f"""
+        result = sorted(set(os.listdir({folder!r})))
+        os.makedirs({folder!r} + '/left/behind')
+        open({folder!r} + '/left/file', 'w').write('secret')
+        """
+    first, second = run(worker, program), run(worker, program)
+    assert first == second
+    assert "left" not in str(first)

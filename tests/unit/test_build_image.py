@@ -82,7 +82,7 @@ def test_command_without_a_daemon(tools: Tools) -> None:
     assert "--python" in said, error
     entry = said[said.index("--entrypoint") + 1:]
     containerfile = (_CHECKOUT / "runtimes" / "python3" / "Containerfile").read_text()
-    for word in ("python3", "qinling_exec.runtime", "--listen", "0.0.0.0:9090"):
+    for word in ("python3", "qinling_exec.runtime", "--listen", "0.0.0.0:9090", "--alone"):
         assert word in " ".join(entry) and f'"{word}"' in containerfile
     assert said[said.index("--user") + 1] == "65532:65532"
     assert "USER 65532:65532" in containerfile

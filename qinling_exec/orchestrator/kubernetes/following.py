@@ -104,7 +104,7 @@ class Following:
             return verdict.WAITS if self._for("turn") > self._start_seconds else None
         if self._for("start") <= self._start_seconds:
             return None
-        return verdict.late(pod, events.last_warning(self._client, self._name))
+        return verdict.late(pod, events.last(self._client, self._name))
 
     def _note_start(self, run: Run) -> None:
         if self._tail is None:

@@ -124,7 +124,7 @@ class Pools:
         there = self._of(pool)
         reason = next((pod.waiting for pod in there if pod.waiting), reason)
         if there and not reason:
-            reason = events.last_warning(self._client, there[0].name)
+            reason = events.last(self._client, there[0].name)
         raise OrchestratorError(
             f"No pod was ready within {self._seconds:.0f} seconds. {reason}".strip())
 

@@ -154,6 +154,6 @@ class Taking:
             raise OrchestratorError("The pod was deleted before it was ready.")
         if (pod.ready and not pod.over) or pod.unplaced:
             return pod
-        reason = pod.waiting or pod.loss or events.last_warning(self._client, pod_name)
+        reason = pod.waiting or pod.loss or events.last(self._client, pod_name)
         kind = OrchestratorHopeless if pod.hopeless else OrchestratorError
         raise kind(f"A pod did not get ready. {reason}".strip())

@@ -57,10 +57,10 @@ def judge(pod: Pod, run: Run) -> ImageEnd:
 def late(pod: Pod, event: str = "") -> ImageEnd:
     """Return the end of a run that could not begin in time, or can't begin at all.
 
-    :param event: the last warning about the pod.
+    :param event: the last warning about the pod, or what else the cluster says of it.
     """
     why = pod.waiting or event or "The cluster says no reason."
-    reason = "image" if "Image" in why.partition(":")[0] else "start"
+    reason = "image" if "image" in why.partition(":")[0].lower() else "start"
     return ImageEnd("error", reason, f"The function's pod could not start. {_cut(why)}")
 
 

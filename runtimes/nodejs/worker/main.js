@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Starts a worker: node main.js --listen host:port [--room N] [--scratch DIR]
+// Starts a worker: node main.js --listen host:port [--room N] [--scratch DIR] [--alone]
+// --alone: nobody else uses /tmp and /dev/shm; what runs leave there is removed.
 'use strict';
 
 const fs = require('node:fs');
@@ -13,6 +14,7 @@ const { values } = parseArgs({
     listen: { type: 'string', default: '0.0.0.0:9090' },
     room: { type: 'string', default: '3' },
     scratch: { type: 'string' },
+    alone: { type: 'boolean', default: false },
   },
 });
 const secret = process.env.QINLING_RUNTIME_SECRET || '';
@@ -20,7 +22,7 @@ delete process.env.QINLING_RUNTIME_SECRET;
 const scratch = values.scratch || fs.mkdtempSync(path.join(os.tmpdir(), 'qinling-worker-'));
 fs.mkdirSync(scratch, { recursive: true });
 const colon = values.listen.lastIndexOf(':');
-const server = new Server({ secret, room: Number(values.room), scratch });
+const server = new Server({ secret, room: Number(values.room), scratch, alone: values.alone });
 server.listen(values.listen.slice(0, colon), Number(values.listen.slice(colon + 1)));
 for (const name of ['SIGTERM', 'SIGINT']) {
   process.on(name, async () => {

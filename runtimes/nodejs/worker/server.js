@@ -3,6 +3,7 @@
 'use strict';
 
 const crypto = require('node:crypto');
+const fs = require('node:fs');
 const http = require('node:http');
 const path = require('node:path');
 const { Refused, unpack } = require('./archive');
@@ -11,6 +12,8 @@ const { Ready, Run } = require('./run');
 const STREAM = 'application/vnd.qinling.run';
 const BODY = 64 << 20;
 const LIMITS = { log_size: 1 << 20, result_size: 16 << 20 };
+// Where the programs of a container may write, most likely.
+const SHARED = ['/tmp', '/var/tmp', '/dev/shm', '/dev/mqueue'];
 const PACKAGE_SIZE = 64 << 20;
 
 function same(one, other) {
@@ -51,10 +54,11 @@ function readSpec(text, room) {
 }
 
 class Server {
-  constructor({ secret, room, scratch }) {
+  constructor({ secret, room, scratch, alone }) {
     this.bearer = secret ? `Bearer ${secret}` : null;
     this.room = room;
     this.scratch = scratch;
+    this.shared = alone ? SHARED : [];
     this.code = path.join(scratch, 'code');
     this.runs = new Map();
     this.spec = null;
@@ -201,10 +205,25 @@ class Server {
     } finally {
       this.runs.delete(order.execution_id);
       this.idleSince = performance.now();
+      if (!this.runs.size) this.clear();
     }
     setImmediate(() => this.prepare());
     if (streamed) response.end(frame('R', Buffer.from(JSON.stringify(result))));
     else this.reply(response, 200, { ...result, logs: Buffer.concat(log).toString() });
+  }
+
+  // While there are several runs nobody can tell whose a file is: they have the same user.
+  clear() {
+    for (const folder of this.shared) {
+      let names = [];
+      try { names = fs.readdirSync(folder); } catch { /* there is none */ }
+      for (const found of names.map((name) => path.join(folder, name))) {
+        if (`${this.scratch}/`.startsWith(`${found}/`)) continue;
+        try {
+          fs.rmSync(found, { recursive: true, force: true });
+        } catch { /* it stays: the root file system can't be written to */ }
+      }
+    }
   }
 
   async cancel(id) {

@@ -55,7 +55,7 @@ def follow(monkeypatch, watch):
             return "/".join(parts)
 
     monkeypatch.setattr(following, "time", watch)
-    monkeypatch.setattr(following.events, "last_warning", lambda client, name: "no room")
+    monkeypatch.setattr(following.events, "last", lambda client, name: "no room")
     one = following.Following(Client(), watch, "p", START, lambda data: True, 0)
     return one.until_end(watch.over)
 
