@@ -167,7 +167,7 @@ def _set_up_sqlite(engine: sa.Engine, _limits: _Limits) -> None:
     # oslo.db chooses NullPool: a connect and its PRAGMAs for each transaction, four times
     # the cost of a pooled one.
     engine.pool = pool.QueuePool(
-        old._creator, pool_size=8, max_overflow=-1, dialect=engine.dialect, _dispatch=old.dispatch
+        old._creator, pool_size=32, max_overflow=-1, dialect=engine.dialect, _dispatch=old.dispatch
     )
     sa.event.listen(engine, "connect", _prepare_sqlite)
     sa.event.listen(engine, "begin", _begin_sqlite)

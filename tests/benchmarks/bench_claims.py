@@ -2,7 +2,7 @@
 """Measures claims alone: python -m tests.benchmarks.bench_claims [--databases postgresql ...].
 
 Processes take executions of one function from the queue as engines do, nothing is run. It prints
-claims a second and asserts only that nothing was claimed twice.
+claims a second and asserts only that everything was claimed, and nothing twice.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from qinling_exec.executions import records, states
 from qinling_exec.executions.queue import Group, Queue
 from tests import databases
 
+#: Seconds in which a process has to answer.
+_PATIENCE = 600
 _GROUP = Group("f", 0, "mine", utcnow())
 
 
@@ -40,7 +42,17 @@ def _fill(database: Database, count: int) -> None:
 
 
 def _claim(url: str, batch: int, start: multiprocessing.synchronize.Event,
-           claimed: multiprocessing.Queue[list[str]]) -> None:
+           claimed: multiprocessing.Queue[list[str] | BaseException]) -> None:
+    """Claim until nothing waits; what goes wrong is for the parent, which waits for an answer."""
+    try:
+        _claim_all(url, batch, start, claimed)
+    except BaseException as error:
+        claimed.put(error)
+        raise
+
+
+def _claim_all(url: str, batch: int, start: multiprocessing.synchronize.Event,
+               claimed: multiprocessing.Queue[list[str] | BaseException]) -> None:
     database = _connect(url)
     queue = Queue(database)
     with database.reader(in_order=True) as connection:
@@ -59,6 +71,13 @@ def _claim(url: str, batch: int, start: multiprocessing.synchronize.Event,
     claimed.put(mine)
 
 
+def _answer(claimed: multiprocessing.Queue[list[str] | BaseException]) -> list[str]:
+    answer = claimed.get(timeout=_PATIENCE)
+    if isinstance(answer, BaseException):
+        raise answer
+    return answer
+
+
 def _measure(url: str, count: int, engines: int, batch: int) -> float:
     context = multiprocessing.get_context("spawn")
     start, claimed = context.Event(), context.Queue()
@@ -67,14 +86,15 @@ def _measure(url: str, count: int, engines: int, batch: int) -> float:
     for process in processes:
         process.start()
     for _ in processes:
-        claimed.get()
+        _answer(claimed)
     began = time.monotonic()
     start.set()
-    ids = [one for _ in processes for one in claimed.get()]
+    ids = [one for _ in processes for one in _answer(claimed)]
     seconds = time.monotonic() - began
     for process in processes:
         process.join()
     assert len(ids) == len(set(ids)), "claimed twice"
+    assert len(ids) == count, f"{len(ids)} of {count} were claimed, and then nothing waited"
     return len(ids) / seconds
 
 

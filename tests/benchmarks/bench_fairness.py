@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """What one project's flood does to another: python -m tests.benchmarks.bench_fairness.
 
-Project B sends asynchronous executions one at a time, first alone, then while project A has
-thousands in the queue. Printed is how long B's waited: from their acceptance to their start
-(``started_at - created_at``), and until B saw the end. Then, on each database, what the claim's
+Project B sends executions one at a time, first alone, then while project A sends thousands, and
+while those are worked off. Printed is how long B's waited: an asynchronous one from its acceptance
+to its start (``started_at - created_at``) and until B saw the end, a synchronous one until it was
+answered; and how many times as long as alone that was. Then, on each database, what the claim's
 look at the queue costs with 100,000 executions waiting. It asserts nothing.
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import pathlib
 import statistics
@@ -29,6 +31,10 @@ from tests.functional.client import Api
 from tests.functional.deployment import Deployment
 from tests.functional.running import Running
 
+#: Seconds that B's executions took; see :func:`one`.
+Times = tuple[float, float, float]
+#: Of the flood, at the same time.
+_CLIENTS = 4
 SLEEPS = "import time\n\ndef main(seconds=0.0, context=None):\n    time.sleep(seconds)\n"
 
 
@@ -41,33 +47,48 @@ def waited(records: sa.Engine, execution_id: str) -> float:
     return float((row.started_at - row.created_at).total_seconds())
 
 
-def one(api: Api, function: str, records: sa.Engine) -> tuple[float, float]:
-    """Run one asynchronous execution; return seconds that it waited, and until its end."""
+def one(api: Api, function: str, records: sa.Engine) -> Times:
+    """Run an asynchronous execution, and a synchronous one.
+
+    :returns: seconds that the first waited, and until the end of it and of the second.
+    """
     began = time.monotonic()
     made = api.ok("POST", "/v1/executions", 201, json={"function_id": function, "sync": False})
     while (record := api.ok("GET", f"/v1/executions/{made['id']}"))["status"] == "running":
         time.sleep(0.01)
     assert record["status"] == "success", record
-    ended = time.monotonic() - began
-    return waited(records, made["id"]), ended
+    between = time.monotonic()
+    api.ok("POST", "/v1/executions", 201, json={"function_id": function})
+    return (waited(records, made["id"]), between - began, time.monotonic() - between)
 
 
-def tell(what: str, times: list[tuple[float, float]]) -> None:
-    """Print a line."""
-    waits, ends = (sorted(values) for values in zip(*times, strict=True))
-    print(f"{what:<34}{len(times):>5}" + "".join(
-        f"{statistics.median(some) * 1000:>10.0f}{some[int(len(some) * 0.95)] * 1000:>8.0f}"
-        for some in (waits, ends)), flush=True)
+def tell(what: str, times: list[Times], alone: list[Times] | None = None) -> None:
+    """Print a line; with how many times as long as alone it was."""
+    line = f"{what:<38}{len(times):>5}"
+    for number, some in enumerate(zip(*times, strict=True)):
+        p50 = statistics.median(some)
+        line += f"{p50 * 1000:>8.0f}{sorted(some)[int(len(some) * 0.95)] * 1000:>6.0f}"
+        if alone is not None:
+            line += f"{p50 / statistics.median(times[number] for times in alone):>6.1f}"
+        else:
+            line += " " * 6
+    print(f"{line}{os.getloadavg()[0]:>6.0f}", flush=True)
 
 
-def flood(api: Api, function: str, count: int, seconds: float) -> None:
-    """Put many executions into the queue."""
+def flood(url: str, function: str, count: int, seconds: float) -> None:
+    """Put many executions of project A into the queue, from a process of its own."""
     body = {"function_id": function, "sync": False, "input": f'{{"seconds": {seconds}}}'}
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda _: api.ok("POST", "/v1/executions", 201, json=body), range(count)))
+    apis = [Api(url, "a") for _ in range(_CLIENTS)]
+
+    def send(api: Api) -> None:
+        for _ in range(count // _CLIENTS):
+            api.ok("POST", "/v1/executions", 201, json=body)
+
+    with ThreadPoolExecutor(_CLIENTS) as pool:
+        list(pool.map(send, apis))
 
 
-def measure(what: str, first: Api, second: Api, flooding: Api, options: argparse.Namespace,
+def measure(what: str, first: Api, second: Api, options: argparse.Namespace,
             url: str, runtime: str | None) -> None:
     """Print B's waits without and with A's flood."""
     records = sa.create_engine(url)
@@ -77,37 +98,50 @@ def measure(what: str, first: Api, second: Api, flooding: Api, options: argparse
         one(api, function, records)  # their first workers are there
     alone = [one(second, mine, records) for _ in range(options.samples)]
     tell(f"{what}, B alone", alone)
-    beside: list[tuple[float, float]] = []
-    with ThreadPoolExecutor(1) as pool:
-        sent = pool.submit(flood, flooding, theirs, options.flood, options.seconds)
-        time.sleep(1)
-        began = time.monotonic()
-        while not sent.done() or waiting(first, theirs):
-            beside.append(one(second, mine, records))
-        spent = time.monotonic() - began
-        sent.result()
+    sender = multiprocessing.get_context("spawn").Process(
+        target=flood, args=(first.url, theirs, options.flood, options.seconds))
+    began = time.monotonic()
+    sender.start()
+    time.sleep(2)
+    beside: list[Times] = []
+    while sender.is_alive():
+        beside.append(one(second, mine, records))
+    sender.join()
+    spent = time.monotonic() - began
+    tell(f"  beside A's {options.flood}, while they come", beside, alone)
+    after: list[Times] = []
+    while waiting(first, theirs) and time.monotonic() - began - spent < options.drain:
+        after.append(one(second, mine, records))
+    if after:
+        tell("  and while they are worked off", after, alone)
+    with records.connect() as connection:
+        table = models.Execution.__table__
+        left = connection.execute(sa.select(sa.func.count()).select_from(table)
+                                  .where(table.c.status == "running")).scalar_one()
     records.dispose()
-    tell(f"{what}, {options.flood} of A beside", beside)
-    print(f"{'':<34}A's flood was worked off in {spent:.0f} s, load"
-          f" {os.getloadavg()[0]:.0f}", flush=True)
+    whole = time.monotonic() - began
+    print(f"  A's were accepted at {options.flood / spent:.0f} a second,"
+          f" {options.flood - left} worked off at {(options.flood - left) / whole:.0f}",
+          flush=True)
 
 
 def measure_waits(kind: str, folder: pathlib.Path, options: argparse.Namespace) -> None:
     """Measure one database's service: the embedded one, or processes of their own."""
     if kind == "sqlite":
         running = Running(folder / "data").wait_ready()
-        measure("SQLite, embedded", *(running.api(project=name) for name in "aba"), options,
-                f"sqlite:///{running.data_dir}/qinling_exec.sqlite", None)
-        running.stop()
+        try:
+            measure("SQLite, embedded", running.api(project="a"), running.api(project="b"),
+                    options, f"sqlite:///{running.data_dir}/qinling_exec.sqlite", None)
+        finally:
+            running.kill()
         return
     place = folder / kind
     place.mkdir()
     with databases.start(kind, durable=True) as server, Deployment(
             place, server.new_schema(), apis=2, engines=2) as deployment:
-        callers = [deployment.api(0, project="a"), deployment.api(1, project="b"),
-                   deployment.api(0, project="a")]
-        measure(f"{kind}, 2 API, 2 engines", *callers, options, deployment.url,
-                deployment.runtime)
+        measure(f"{kind}, 2 API, 2 engines", deployment.api(0, project="a"),
+                deployment.api(1, project="b"), options, deployment.url, deployment.runtime)
+        deployment.kill()  # what is left of the flood need not be waited for
 
 
 def waiting(api: Api, function: str) -> bool:
@@ -149,7 +183,8 @@ def look(kind: str, server: databases.Server, rows: int, versions: int) -> None:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--flood", type=int, default=2000, help="executions of project A")
+    parser.add_argument("--flood", type=int, default=10_000, help="executions of project A")
+    parser.add_argument("--drain", type=float, default=60, help="seconds to watch after them")
     parser.add_argument("--samples", type=int, default=60, help="of B, alone")
     parser.add_argument("--seconds", type=float, default=0.5, help="that A's function takes")
     parser.add_argument("--rows", type=int, default=100_000, help="that wait")
@@ -158,7 +193,8 @@ def main() -> None:
     options = parser.parse_args()
     folder = pathlib.Path(tempfile.mkdtemp(prefix="qx"))
     if options.only != "looks":
-        print(f"{'':<39}{'wait p50':>10}{'p95 ms':>8}{'end p50':>10}{'p95 ms':>8}")
+        print(f"{'ms':<38}{'of B':>5}" + "".join(
+            f"{name:>8}{'p95':>6}{'ratio':>6}" for name in ("wait", "end", "sync")) + "  load")
         for kind in options.databases:
             measure_waits(kind, folder, options)
     if options.only != "waits":
