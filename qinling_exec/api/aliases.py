@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import unquote
 
 import pecan
 from wsme import types as wtypes
@@ -19,6 +20,17 @@ from qinling_exec.service import Service
 _text = wtypes.text
 
 
+def _as_sent(environ: dict[str, Any]) -> list[str]:
+    """Return the parts of the path below /aliases/ as they were sent.
+
+    Most servers hand over ``%2F`` as the slash that a name may have, cheroot leaves it as it is;
+    but all of them, gunicorn by a name of its own, also tell what was sent.
+    """
+    sent = environ.get("RAW_URI") or environ.get("REQUEST_URI") or ""
+    _, found, name = str(sent).partition("?")[0].partition("/aliases/")
+    return [unquote(part) for part in name.split("/")] if found else []
+
+
 class AliasesController(Collection):
     """/v1/aliases."""
 
@@ -27,12 +39,10 @@ class AliasesController(Collection):
 
     @pecan.expose()
     def _route(self, args: list[str], request: Any = None) -> Any:
-        """Take all parts of the path as one name: it may have slashes.
-
-        Servers hand over ``%2F`` as a slash; cheroot leaves it as it is.
-        """
-        behind = [""] if args[-1:] == [""] else []
-        name = "/".join(args[:len(args) - len(behind)]).replace("%2F", "/")
+        """Take all parts of the path as one name: it may have slashes, also at its ends."""
+        parts = _as_sent(pecan.request.environ) or args
+        behind = [""] if parts[-1:] == [""] else []
+        name = "/".join(parts[:len(parts) - len(behind)])
         return super()._route([name, *behind] if name else args, request)
 
     @expose(body=types.AliasBody, status=201)

@@ -61,13 +61,17 @@ class Talk:
 
 
 class Following:
-    """A client that follows a log in a thread of its own."""
+    """A client that follows a log in a thread of its own.
 
-    def __init__(self, url: str, execution_id: str, **headers: str) -> None:
+    :param api: as whom.
+    """
+
+    def __init__(self, api: Api, execution_id: str, **headers: str) -> None:
         self.data = b""
         self.broken = False
-        self.reply = requests.get(f"{url}/v1/executions/{execution_id}/log?follow=true",
-                                  headers=headers, stream=True, timeout=60)
+        self.reply = requests.get(
+            f"{api.url}/v1/executions/{execution_id}/log?follow=true", stream=True, timeout=60,
+            verify=api.session.verify, headers={**api.headers, "Accept": "text/plain", **headers})
         self.headers = self.reply.headers
         self._thread = threading.Thread(target=self._read)
         self._thread.start()

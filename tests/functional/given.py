@@ -27,6 +27,7 @@ _NEAR = "their functions have to reach the machine of the tests (QINLING_EXEC_TE
 #: Fixtures of tests that are not for the service of somebody else, and why not.
 _OWN = {
     "start_service": "they start, stop or configure a service of their own",
+    "keystone": "they start, stop or configure a service of their own",
     "deploy": "they start, stop or configure a service of their own",
     "service": "they look at the service's processes, files, log or socket",
     "ledger": _NEAR,

@@ -15,7 +15,6 @@ from tests.functional import processes
 from tests.functional.client import Api
 from tests.functional.deployment import Deployment
 from tests.functional.followers import OPEN, Following, Talk
-from tests.functional.given import Target
 from tests.functional.running import Running
 
 pytestmark = pytest.mark.every_database
@@ -33,8 +32,8 @@ def talk(api: Api) -> Talk:
     return Talk(api)
 
 
-def test_from_before_the_start_to_the_end(target: Target, talk: Talk) -> None:
-    follower = Following(target.url, talk.id)
+def test_from_before_the_start_to_the_end(api: Api, talk: Talk) -> None:
+    follower = Following(api, talk.id)
     assert follower.reply.status_code == 200
     assert follower.headers["Content-Type"].lower() == "text/plain; charset=utf-8"
     assert follower.headers["Cache-Control"] == "no-store"
@@ -49,35 +48,35 @@ def test_from_before_the_start_to_the_end(target: Target, talk: Talk) -> None:
     assert not follower.broken
 
 
-def test_one_that_waits_for_a_worker(target: Target, api: Api) -> None:
+def test_one_that_waits_for_a_worker(api: Api) -> None:
     made = api.run(api.function("def main():\n    print('here')\n"), sync=False)
-    assert Following(target.url, made["id"]).done() == b"here\n"
+    assert Following(api, made["id"]).done() == b"here\n"
 
 
-def test_from_the_middle_and_after_the_end(target: Target, talk: Talk) -> None:
+def test_from_the_middle_and_after_the_end(api: Api, talk: Talk) -> None:
     talk.say(b"before\n")
-    first = Following(target.url, talk.id)
+    first = Following(api, talk.id)
     first.has(b"before\n")
-    second = Following(target.url, talk.id)
+    second = Following(api, talk.id)
     second.has(b"before\n")
     talk.say(b"after\n")
     talk.end()
     assert first.done() == second.done() == b"before\nafter\n"
-    late = Following(target.url, talk.id)
+    late = Following(api, talk.id)
     assert late.done() == b"before\nafter\n"
     assert late.headers["Content-Length"] == "13"
 
 
-def test_goes_on_at_a_byte(target: Target, talk: Talk) -> None:
+def test_goes_on_at_a_byte(api: Api, talk: Talk) -> None:
     talk.say(b"0123456789\n")
-    Following(target.url, talk.id, Range="bytes=0-10").has(b"0123456789\n")
-    middle = Following(target.url, talk.id, Range="bytes=4-")
+    Following(api, talk.id, Range="bytes=0-10").has(b"0123456789\n")
+    middle = Following(api, talk.id, Range="bytes=4-")
     assert middle.reply.status_code == 206
     assert middle.headers["Content-Range"] == "bytes 4-9007199254740991/*"
-    at_end = Following(target.url, talk.id, Range="bytes=11-")
+    at_end = Following(api, talk.id, Range="bytes=11-")
     assert at_end.reply.status_code == 206
-    suffix = Following(target.url, talk.id, Range="bytes=-2")
-    bounded = Following(target.url, talk.id, Range="bytes=8-12")
+    suffix = Following(api, talk.id, Range="bytes=-2")
+    bounded = Following(api, talk.id, Range="bytes=8-12")
     assert bounded.headers["Content-Range"] == "bytes 8-12/*"
     middle.has(b"456789\n")
     suffix.has(b"9\n")
@@ -91,9 +90,9 @@ def test_goes_on_at_a_byte(target: Target, talk: Talk) -> None:
     assert suffix.done() == b"9\nmore\n"
 
 
-def test_a_byte_that_is_not_there_yet(target: Target, api: Api, talk: Talk) -> None:
+def test_a_byte_that_is_not_there_yet(api: Api, talk: Talk) -> None:
     talk.say(b"four\n")
-    Following(target.url, talk.id, Range="bytes=0-4").done()
+    Following(api, talk.id, Range="bytes=0-4").done()
     path = f"/v1/executions/{talk.id}/log?follow=true"
     headers: dict[str, str | None] = {"Accept": "text/plain", "Range": "bytes=6-"}
     reply = api.request("GET", path, headers=headers)
@@ -106,8 +105,8 @@ def test_a_byte_that_is_not_there_yet(target: Target, api: Api, talk: Talk) -> N
     assert (reply.status_code, reply.content) == (206, b"ur\n")
 
 
-def test_within_200_ms(target: Target, talk: Talk) -> None:
-    follower = Following(target.url, talk.id)
+def test_within_200_ms(api: Api, talk: Talk) -> None:
+    follower = Following(api, talk.id)
     delays = []
     for number in range(20):
         line = b"%d\n" % number
@@ -143,9 +142,10 @@ def test_of_another_project(caller_of: Callable[..., Api], talk: Talk) -> None:
                   headers={"Accept": "text/plain"})
 
 
-def test_http_1_0(target: Target, talk: Talk) -> None:
+@pytest.mark.noauth  # it writes its requests by hand
+def test_http_1_0(api: Api, talk: Talk) -> None:
     """Without chunks: the end of the connection is the end of the log."""
-    address = urlsplit(target.url)
+    address = urlsplit(api.url)
     with socket.create_connection((address.hostname, address.port), 30) as client:
         client.sendall(f"GET /v1/executions/{talk.id}/log?follow=1 HTTP/1.0\r\n"
                        "Accept: text/plain\r\n\r\n".encode())
@@ -160,9 +160,9 @@ def test_http_1_0(target: Target, talk: Talk) -> None:
 
 
 @pytest.mark.usefixtures("ledger")  # functions have to reach this machine
-def test_cancelled_and_deleted(target: Target, api: Api) -> None:
+def test_cancelled_and_deleted(api: Api) -> None:
     talks = [Talk(api), Talk(api)]
-    followers = [Following(target.url, one.id) for one in talks]
+    followers = [Following(api, one.id) for one in talks]
     for one, follower in zip(talks, followers, strict=True):
         one.say(b"said\n")
         follower.has(b"said\n")
@@ -172,16 +172,17 @@ def test_cancelled_and_deleted(target: Target, api: Api) -> None:
     assert followers[1].done() == b"said\n"
 
 
-def test_a_stalled_follower_costs_nothing(target: Target, api: Api, talk: Talk) -> None:
+@pytest.mark.noauth  # it writes its requests by hand
+def test_a_stalled_follower_costs_nothing(api: Api, talk: Talk) -> None:
     """It does not read at all; the run ends, another follower gets all, and it gets all later."""
-    address = urlsplit(target.url)
+    address = urlsplit(api.url)
     stalled = socket.socket()
     stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16384)
     stalled.connect((address.hostname, address.port))
     stalled.sendall(f"GET /v1/executions/{talk.id}/log?follow=true HTTP/1.0\r\n\r\n".encode())
-    vanished = Following(target.url, talk.id)
+    vanished = Following(api, talk.id)
     vanished.close()
-    follower = Following(target.url, talk.id)
+    follower = Following(api, talk.id)
     line = b"x" * 999 + b"\n"
     for _ in range(600):
         talk.say(line)
@@ -200,14 +201,14 @@ def test_more_than_there_is_room_for(start_service: Callable[..., Running]) -> N
     running = start_service(settings="[api]\nmax_followers = 2\n")
     api = running.api()
     talk = Talk(api)
-    followers = [Following(running.url, talk.id) for _ in range(2)]
+    followers = [Following(api, talk.id) for _ in range(2)]
     reply = requests.get(f"{running.url}/v1/executions/{talk.id}/log?follow=true", timeout=30)
     assert (reply.status_code, "Retry-After" in reply.headers) == (503, True)
     assert "limit" in reply.json()["faultstring"]
     talk.say(b"said\n")
     talk.end()
     assert [follower.done() for follower in followers] == [b"said\n"] * 2
-    again = Following(running.url, talk.id)
+    again = Following(api, talk.id)
     assert again.done() == b"said\n"
     api.close()
 
@@ -217,7 +218,7 @@ def test_through_another_process(deploy: Callable[..., Deployment]) -> None:
     deployment = deploy(apis=2, engines=1)
     api = deployment.api(0)
     talk = Talk(api)
-    followers = [Following(deployment.api(number).url, talk.id) for number in (0, 1, 0, 1)]
+    followers = [Following(deployment.api(number), talk.id) for number in (0, 1, 0, 1)]
     sent = b""
     for number in range(5):
         talk.say(b"%d\n" % number)

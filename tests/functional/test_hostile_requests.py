@@ -19,6 +19,7 @@ JSON = {"Content-Type": "application/json"}
 ECHO = "def main(*args, context=None, **kwargs):\n    return {'args': args, 'kwargs': kwargs}\n"
 PATHS = ["/v1/executions", "/v1/runtimes", "/v1/aliases", "/v1/functions"]
 _LIMIT = 16 * 1024 * 1024
+SERVERS = "they are refused by the web server, each in its own way"
 
 
 @pytest.fixture(scope="module")
@@ -118,10 +119,14 @@ def test_chunked_body_over_the_limit(api: Api) -> None:
 
 def test_deep_path_and_long_query(api: Api) -> None:
     assert api.request("GET", "/v1/executions" + "/a" * 2000).status_code in (404, 414)
-    assert api.request("GET", "/v1/executions?description=" + "d" * 20000).status_code in (
-        200, 400, 414)
     assert api.request("GET", "/v1/executions?" + "&".join(f"a{n}=1" for n in range(500))
                        ).status_code == 400
+
+
+@pytest.mark.own_service(SERVERS)
+def test_longer_query_than_most_servers_take(api: Api) -> None:
+    path = "/v1/executions?description=" + "d" * 20000
+    assert api.request("GET", path).status_code in (200, 400, 414)
 
 
 @pytest.mark.parametrize("query", ["status=%ff", "%ff=1", "=", "&&&", "status", "limit=1&limit=2",
@@ -136,7 +141,8 @@ def test_odd_query(api: Api, query: str) -> None:
     {"X-Project-Id": "\xfc"}, {"X-Openstack-Request-Id": "req-x\tx"}, {"Accept": "," * 500},
     {"Accept": "*"}, {"Accept": "application/json;q=0"}, {"Accept": "a/b/c, ;;"},
     {"X-Openstack-Request-Id": "nonsense"}, {"Origin": "http://a.example"},
-    {"If-None-Match": "*"}, {"Expect": "100-continue"}, {"Expect": "nonsense"},
+    {"If-None-Match": "*"}, {"Expect": "100-continue"},
+    pytest.param({"Expect": "nonsense"}, marks=pytest.mark.own_service(SERVERS)),
 ], ids=str)
 def test_odd_header(api: Api, header: dict[str, str | None]) -> None:
     api.request("GET", "/v1/executions?limit=1", headers=header)

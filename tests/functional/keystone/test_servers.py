@@ -7,6 +7,7 @@ import re
 import sysconfig
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 import requests
@@ -108,6 +109,11 @@ def test_a_server_of_the_examples(start: Callable[[Deployment], Process], deploy
     function = member.function("def main(**kwargs):\n    print('seen')\n    return 1\n")
     for _ in range(2):  # the second one finds a warm worker
         assert member.run(function)["status"] == "success", server.log[-4000:]
+    for name in ("/", "x/", "a//b"):  # servers hand over %2F as a slash, or as two, or as none
+        path = f"/v1/aliases/{quote(name, safe='')}"
+        member.ok("POST", "/v1/aliases", 201, json={"name": name, "function_id": function})
+        assert member.ok("GET", path)["name"] == name
+        member.ok("DELETE", path, 204)
     latest = member.listed(function_id=function)[0]["id"]
     followed = member.request("GET", f"/v1/executions/{latest}/log?follow=true",
                               headers={"Accept": "text/plain"})
@@ -125,5 +131,7 @@ def test_a_server_of_the_examples(start: Callable[[Deployment], Process], deploy
 def test_what_an_engine_tells(deployment: Deployment, engine_port: int) -> None:
     health = requests.get(f"http://127.0.0.1:{engine_port}/healthcheck", timeout=30)
     assert (health.status_code, health.json()["status"]) == (200, "ok")
+    assert health.json()["checks"][-1]["name"] == "orchestrator"
+    assert measured(engine_port, "worker_start_seconds_count") >= 1
     assert requests.get(f"http://127.0.0.1:{engine_port}/v1", timeout=30).status_code == 404
     assert measured(engine_port, 'lease_renewals_total{outcome="written"}') >= 0
