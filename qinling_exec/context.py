@@ -33,6 +33,8 @@ class RequestContext(oslo_context.RequestContext):
         return context
 
 
-def of_execution(request_id: str | None, project_id: str) -> RequestContext:
+def of_execution(request_id: str | None, global_request_id: str | None,
+                 project_id: str) -> RequestContext:
     """Make the context current under which an engine thread works for an execution."""
-    return RequestContext(request_id=request_id, project_id=project_id)
+    return RequestContext(request_id=request_id, global_request_id=global_request_id,
+                          project_id=project_id)

@@ -199,6 +199,8 @@ class Execution(Owned, Base):
     status: Mapped[str] = mapped_column(sa.String(32))
     sync: Mapped[bool] = mapped_column(default=True)
     request_id: Mapped[str | None] = mapped_column(sa.String(64))
+    #: The one that the caller sent.
+    global_request_id: Mapped[str | None] = mapped_column(sa.String(64))
     #: Who runs it; together with attempts the fence of every later write.
     runner_id: Mapped[str | None] = mapped_column(sa.String(36))
     attempts: Mapped[int] = mapped_column(sa.Integer, default=0)

@@ -118,6 +118,7 @@ class Acceptance:
         )
         row = {name: value for name, value in vars(execution).items()
                if name not in ("input", "result")}
+        row["global_request_id"] = context.global_request_id
         if claim is not None:
             row |= {"runner_id": claim.runner_id, "worker": claim.worker}
 

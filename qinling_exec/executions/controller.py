@@ -230,7 +230,8 @@ class Executions:
                   worker: workers.Worker, runner_id: str) -> Execution | None:
         """Run in the calling thread; None: it is in the queue now, or again."""
         fence = states.Fence(execution.id, runner_id, 1)
-        run = dispatch.Run(fence, target, execution.input, execution.request_id)
+        run = dispatch.Run(fence, target, execution.input, execution.request_id,
+                           context.global_request_id)
         try:
             with tracing.work("run", execution.request_id, execution_id=execution.id, attempt=1):
                 outcome, sink = self._dispatch.run(run, worker)

@@ -55,6 +55,7 @@ class Run:
     target: Target
     input: str | None
     request_id: str | None
+    global_request_id: str | None = None
 
 
 @dataclass
@@ -243,7 +244,7 @@ def _request(run: Run) -> dict[str, Any]:
         "execution_id": run.fence.execution_id, "attempt": run.fence.attempt,
         "function_id": run.target.function_id, "function_version": run.target.version,
         "input": arguments(run.input), "timeout": run.target.timeout,
-        "request_id": run.request_id,
+        "request_id": run.request_id, "global_request_id": run.global_request_id,
     }
 
 

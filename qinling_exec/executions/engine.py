@@ -198,8 +198,9 @@ class Engine:
 
     def _run(self, claimed: Claimed, target: Target, worker: Worker) -> None:
         fence = claimed.fence
-        context.of_execution(claimed.request_id, claimed.project_id)
-        run = dispatch.Run(fence, target, claimed.input, claimed.request_id)
+        context.of_execution(claimed.request_id, claimed.global_request_id, claimed.project_id)
+        run = dispatch.Run(fence, target, claimed.input, claimed.request_id,
+                           claimed.global_request_id)
         try:
             faultpoint.reach("worker-taken")
             tracing.waited("queue", claimed.request_id, claimed.created_at,

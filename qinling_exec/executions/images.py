@@ -137,7 +137,7 @@ class Images:
         self._on_free()
 
     def _run(self, fence: states.Fence, going: Going, claimed: Claimed, target: Target) -> None:
-        context.of_execution(claimed.request_id, claimed.project_id)
+        context.of_execution(claimed.request_id, claimed.global_request_id, claimed.project_id)
         faultpoint.reach("worker-taken")
         tracing.waited("queue", claimed.request_id, claimed.created_at,
                        execution_id=fence.execution_id, attempt=fence.attempt)

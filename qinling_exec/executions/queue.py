@@ -95,6 +95,7 @@ class Claimed:
     worker: str | None
     input: str | None
     request_id: str | None
+    global_request_id: str | None
     project_id: str
     sync: bool
     started_at: datetime
@@ -227,7 +228,7 @@ def _taken(connection: sa.Connection, runner_id: str, ids: list[str]) -> list[Cl
     inputs = records.read_inputs(connection, [row.id for row in rows])
     return [
         Claimed(states.Fence(row.id, runner_id, row.attempts), row.worker, inputs.get(row.id),
-                row.request_id, row.project_id, row.sync, row.started_at,
+                row.request_id, row.global_request_id, row.project_id, row.sync, row.started_at,
                 row.created_at)
         for row in rows
     ]

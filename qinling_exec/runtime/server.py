@@ -199,7 +199,8 @@ class Server:
             self._idle_since = time.monotonic()
         result = run.outcome()
         if result["reason"] not in (None, "exception"):
-            LOG.info("%s: execution %s ended: %s", order.get("request_id"), run.id,
+            ids = filter(None, (order.get("request_id"), order.get("global_request_id")))
+            LOG.info("%s: execution %s ended: %s", " ".join(map(str, ids)), run.id,
                      result["reason"])
         if stream:
             stream.send(b"R", json.dumps(result).encode(), last=True)

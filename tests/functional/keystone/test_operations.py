@@ -67,7 +67,7 @@ def test_health_without_a_token(running: Deployed) -> None:
     reply = fetch(running, "/healthcheck")
     assert reply.status_code == 200
     assert {check["name"]: check["healthy"] for check in reply.json()["checks"]} == {
-        "database": True, "schema": True, "lease": True}
+        "database": True, "schema": True, "lease": True, "orchestrator": True}
     assert fetch(running, "/healthcheck", Forwarded="for=192.0.2.1").json() == {"status": "ok"}
 
 
@@ -188,3 +188,22 @@ def test_no_part_of_a_token_is_in_audit_events(running: Deployed, caller: Api) -
     token = caller.headers["X-Auth-Token"]
     assert token[:12] not in event
     assert token[-12:] not in event
+
+
+def test_the_request_ids_follow_an_execution(running: Deployed, caller: Api,
+                                             tokens: dict[tuple[str, str], str]) -> None:
+    """From the API through the engine to the worker, which has no log of its own."""
+    admin = running.api(token=tokens["mine", "admin"])
+    admin.new_runtime()
+    function = caller.function("import os\ndef main():\n    os._exit(3)\n")
+    reply = caller.request("POST", "/v1/executions", json={"function_id": function, "sync": False},
+                           headers={"X-OpenStack-Request-ID": GLOBAL})
+    own, made = reply.headers["X-Openstack-Request-Id"], reply.json()["id"]
+    assert caller.ended(made)["status"] == "failed"
+    wanted = f"Execution {made} ended: failed."
+    assert processes.wait_for(lambda: any(one["message"] == wanted for one in entries(running)), 9)
+    (line,) = [one for one in entries(running) if one["message"] == wanted]
+    context = line["context"]
+    assert (context["request_id"], context["global_request_id"]) == (own, GLOBAL)
+    assert f"{own} {GLOBAL}: execution {made} ended: exit" in running.log
+    admin.close()
