@@ -33,11 +33,17 @@ class Check:
 
 
 class Health:
-    """The checks of one process."""
+    """The checks of one process.
 
-    def __init__(self, database: Database, runner: Runner) -> None:
+    :param orchestrated: tells whether an engine in this process can have workers; None: there is
+        no engine.
+    """
+
+    def __init__(self, database: Database, runner: Runner,
+                 orchestrated: Callable[[], bool | None]) -> None:
         self._database = database
         self._runner = runner
+        self._orchestrated = orchestrated
         self._lock = threading.Lock()
         self._threads = futures.ThreadPoolExecutor(1, "health")
         self._asked: futures.Future[list[Check]] | None = None
@@ -63,8 +69,11 @@ class Health:
         return seen
 
     def _ask(self) -> list[Check]:
-        return [_tried("database", self._answers), _tried("schema", self._is_current),
-                _tried("lease", self._has_lease)]
+        checks = [_tried("database", self._answers), _tried("schema", self._is_current),
+                  _tried("lease", self._has_lease)]
+        if self._orchestrated() is not None:
+            checks.append(_tried("orchestrator", self._has_workers))
+        return checks
 
     def _answers(self) -> str:
         with self._database.reader() as connection:
@@ -81,6 +90,11 @@ class Health:
         if not self._runner.valid:
             raise ValueError("The heartbeat could not be written in time.")
         return "It is valid."
+
+    def _has_workers(self) -> str:
+        if not self._orchestrated():
+            raise ValueError("The cluster does not answer.")
+        return "It answers."
 
 
 def _tried(name: str, check: Callable[[], str]) -> Check:

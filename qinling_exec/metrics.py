@@ -33,6 +33,12 @@ REQUEST_SECONDS = Histogram("qinling_exec_request_seconds", "Time until a reques
 ENDED = Counter("qinling_exec_executions_ended", "Executions ended by this runner.",
                 ["status", "reason"])
 CLAIMS = Counter("qinling_exec_claims", "Executions that this runner made its own.", ["by"])
+#: A pod that is taken from a pool was created long before; what counts is when it was ready.
+POD_SECONDS = Histogram("qinling_exec_pod_start_seconds",
+                        "Time from a pod's creation until it could be used.", ["kind"],
+                        buckets=_BUCKETS)
+WORKER_SECONDS = Histogram("qinling_exec_worker_start_seconds",
+                           "Time until a worker had loaded its function.", buckets=_BUCKETS)
 RENEWALS = Counter("qinling_exec_lease_renewals", "Heartbeats of runners.", ["outcome"])
 
 _executions = models.Execution.__table__

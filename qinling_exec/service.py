@@ -110,6 +110,7 @@ class Service:
         self._slots = Slots()
         self._wire = Wire()
         self._fleet: Fleet | None = None
+        self._orchestrator: base.Orchestrator | None = None
         self.followers = Followers(self.database, conf.api.max_followers, conf.api.follow_threads,
                                    conf.api.follow_stall_seconds)
         self._flusher = Flusher(self.database, self.followers.stored)
@@ -189,7 +190,7 @@ class Service:
         """Return an engine that shares this process with the API."""
         options = self.conf.engine
         lease = options.lease_seconds
-        driver = self._driver(self.conf)
+        self._orchestrator = driver = self._driver(self.conf)
         self._fleet = fleet = Fleet(
             self.database, driver, self.workers, self._slots, self._wire,
             self.store, lambda: self.runner.id, run_limits(self.conf),
@@ -203,6 +204,15 @@ class Service:
         return Engine(self.database, self.wakeup, self.runner, reaper, fleet, self._slots,
                       planning, self._ending, self._holdings, self._dispatch, images,
                       self._retention(), options)
+
+    def orchestrated(self) -> bool | None:
+        """Tell whether whom the engine of this process has workers from answers.
+
+        None: this process has no engine.
+        """
+        if self._orchestrator is None:
+            return None
+        return self._orchestrator.images is None or self._orchestrator.images.ready
 
     def _build_images(self, driver: base.Images) -> Images:
         options = self.conf.engine

@@ -46,7 +46,8 @@ def build(service: Service) -> Any:
                          body_limit=max(limits.json_body, limits.package_size + FIELDS_SIZE))
     application = _configured(application, service.conf)
     application = Access(application, service.conf.monitoring.access_log)
-    application = Monitoring(application, Health(service.database, service.runner),
+    application = Monitoring(application, Health(
+        service.database, service.runner, service.orchestrated),
                              Metrics(service.database, service.conf.engine.lease_seconds),
                              service.conf.monitoring.allowed_networks)
     return HandOver(RequestId(application), service.followers)

@@ -29,7 +29,8 @@ class Observation:
         self._server: Any = None
         if not options.engine_port:
             return
-        application = Monitoring(_nothing, Health(service.database, service.runner),
+        health = Health(service.database, service.runner, service.orchestrated)
+        application = Monitoring(_nothing, health,
                                  Metrics(service.database, service.conf.engine.lease_seconds),
                                  options.allowed_networks)
         self._server = wsgi.Server((str(options.engine_host), options.engine_port + number),

@@ -23,6 +23,7 @@ from qinling_exec.cmd import refusal
 from qinling_exec.conf import consistency
 from qinling_exec.db import clock, migration, models
 from qinling_exec.db.engine import Database, utcnow
+from qinling_exec.orchestrator.base import OrchestratorElsewhere
 from qinling_exec.service import package_store
 
 _executions = models.Execution.__table__
@@ -116,12 +117,11 @@ class Checks(upgradecheck.UpgradeCommands):
         return Result(Code.SUCCESS, "The clocks agree.")
 
     def _orchestrator(self) -> Result:
-        name = self.conf.engine.orchestrator
-        drivers.load("qinling_exec.orchestrator", name)
-        if name == "process":
-            return Result(Code.SUCCESS, "Functions run as processes of the engine's host: for"
-                                        " trusted code only.")
-        return Result(Code.SUCCESS, f"The driver {name} can be loaded.")
+        driver = drivers.load("qinling_exec.orchestrator", self.conf.engine.orchestrator)
+        try:
+            return Result(Code.SUCCESS, driver.check(self.conf))
+        except OrchestratorElsewhere as error:
+            return Result(Code.WARNING, f"This was not checked here. {error}")
 
 
 def _is_json(path: str) -> bool:

@@ -19,6 +19,10 @@ class OrchestratorHopeless(OrchestratorError):
     """A worker could not be had, and another try would not change that."""
 
 
+class OrchestratorElsewhere(OrchestratorError):
+    """This host can't have workers, and need not unless an engine runs on it."""
+
+
 class OrchestratorUnavailable(OrchestratorError):
     """Whom the driver asks does not answer now: nothing is wrong with what was asked for."""
 
@@ -202,6 +206,14 @@ class Orchestrator(Protocol):
     shared: bool
 
     def __init__(self, conf: cfg.ConfigOpts) -> None: ...
+
+    @staticmethod
+    def check(conf: cfg.ConfigOpts) -> str:
+        """Try whether workers can be had as it is configured; return what to tell operators.
+
+        :raises OrchestratorElsewhere: that can't be said on this host.
+        :raises OrchestratorError: they can't, with the reason.
+        """
 
     def ensure_pool(self, pool: PoolRequest) -> None:
         """Create the runtime's pool or bring it up to date; return when it is usable.

@@ -18,6 +18,7 @@ from qinling_exec.db import models
 from qinling_exec.db.engine import Database
 from qinling_exec.exceptions import NotFound, Unavailable
 from qinling_exec.executions import targets
+from qinling_exec.metrics import WORKER_SECONDS
 from qinling_exec.orchestrator import workers
 from qinling_exec.orchestrator.background import UNCHANGED, Background
 from qinling_exec.orchestrator.base import (
@@ -205,14 +206,11 @@ class Fleet:
             faultpoint.reach("pod-specialized")
         except OrchestratorUnavailable:
             raise  # it is wanted as before, and tried again
-        except OrchestratorFull as error:
-            if self.crowding.end(worker.name):
+        except (OrchestratorError, WorkerRefused, WorkerUnreachable) as error:
+            if isinstance(error, OrchestratorFull) and self.crowding.end(worker.name):
                 self._gone(worker)
             else:
                 self._failed(worker, str(error), isinstance(error, OrchestratorHopeless))
-            return
-        except (OrchestratorError, WorkerRefused, WorkerUnreachable) as error:
-            self._failed(worker, str(error), isinstance(error, OrchestratorHopeless))
             return
         except NotFound:  # most likely it was deleted meanwhile, with its function or version
             self._failed(worker, "The function's package is not there any more.")
@@ -223,6 +221,7 @@ class Fleet:
         if not self._table.started(worker.name, address.address, address.secret):
             self._gone(ready)
             return
+        WORKER_SECONDS.observe(time.monotonic() - began)
         LOG.info("Worker %s of function %s (version %s) is ready after %.0f ms.", worker.name,
                  worker.function_id, worker.function_version,
                  (time.monotonic() - began) * 1000)

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import itertools
 import logging
 import os
@@ -18,11 +17,11 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from typing import IO
 
 from oslo_config import cfg
 
 import qinling_exec
+from qinling_exec.orchestrator import directories
 from qinling_exec.orchestrator.base import (
     Capacity,
     NoRoom,
@@ -37,9 +36,6 @@ from qinling_exec.orchestrator.workers import READY, Worker
 
 LOG = logging.getLogger(__name__)
 _STOP_SECONDS = 5.0
-_PREFIX, _LOCK = "qx-", "lock"
-#: What a Unix socket's path may have, with its final NUL left out.
-_LONGEST_PATH = 107
 
 
 class _Process:
@@ -99,7 +95,7 @@ class ProcessOrchestrator:
     def __init__(self, conf: cfg.ConfigOpts) -> None:
         self._size: int = conf.process.pool_size
         self._start_seconds: float = conf.engine.start_timeout
-        self._directory, self._mine = _make_directory(
+        self._directory, self._mine = directories.make(
             pathlib.Path(conf.process.run_directory or tempfile.gettempdir()))
         self._closed = False
         self._numbers = itertools.count()
@@ -167,6 +163,11 @@ class ProcessOrchestrator:
     def loss(self, name: str) -> str:
         """Return nothing: who lost a run with a worker is this process."""
         return ""
+
+    @staticmethod
+    def check(conf: cfg.ConfigOpts) -> str:
+        """Return what operators have to know."""
+        return "Functions run as processes of the engine's host: for trusted code only."
 
     def fit(self, name: str, size: Size) -> None:
         """Do nothing: the worker itself limits its runs."""
@@ -269,29 +270,6 @@ class ProcessOrchestrator:
             self._warned = True
             LOG.warning("This machine does not let functions be kept apart by: %s. Run trusted"
                         " functions only.", ", ".join(missing))
-
-
-def _make_directory(parent: pathlib.Path) -> tuple[pathlib.Path, IO[str]]:
-    """Make a directory for this process alone, and remove those of processes that were killed.
-
-    :returns: the directory and a file that is locked as long as this process lives.
-    """
-    parent = parent.absolute()
-    if len(f"{parent}/{_PREFIX}12345678/1234567/sock") > _LONGEST_PATH:
-        raise OrchestratorError(f"[process] run_directory: the path {parent} is too long for Unix"
-                                " sockets; choose a shorter one.")
-    parent.mkdir(parents=True, exist_ok=True)
-    for old in parent.glob(f"{_PREFIX}*/{_LOCK}"):
-        with contextlib.suppress(OSError), old.open() as file:
-            if old.stat().st_uid == os.geteuid():
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(old.parent, ignore_errors=True)
-    directory = pathlib.Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
-    mine = (directory / "new").open("w")
-    fcntl.flock(mine, fcntl.LOCK_EX)
-    (directory / "new").rename(directory / _LOCK)  # locked before others can look at it
-    directory.chmod(0o711)
-    return directory, mine
 
 
 def _as_worker(process: _Process) -> Worker:

@@ -29,7 +29,8 @@ class Call:
         url = urlsplit(target)
         parts = url.path.strip("/").split("/")
         group = parts[1] if parts[0] == "apis" else ""
-        resource, name, part = (*parts[parts.index("namespaces") + 2:], "", "")[:3]
+        begin = parts.index("namespaces") + 2 if "namespaces" in parts else 3 if group else 2
+        resource, name, part = (*parts[begin:], "", "")[:3]
         verb = _VERBS.get(method, "get" if name else "list")
         if "watch" in parse_qs(url.query):
             verb = "watch"

@@ -13,7 +13,8 @@ from qinling_exec.db import migration
 @pytest.fixture
 def make(database, monkeypatch):
     monkeypatch.setattr(health, "_GOOD_SECONDS", -1.0)
-    return lambda valid=True: health.Health(database, mock.Mock(valid=valid))
+    return lambda valid=True, orchestrated=None: health.Health(
+        database, mock.Mock(valid=valid), lambda: orchestrated)
 
 
 def outcomes(checked):
@@ -26,6 +27,11 @@ def test_all_is_well(make):
 
 def test_a_lost_lease(make):
     assert outcomes(make(valid=False)) == {"database": True, "schema": True, "lease": False}
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_whether_an_engine_can_have_workers(make, answers):
+    assert outcomes(make(orchestrated=answers))["orchestrator"] is answers
 
 
 def test_another_schema(make, monkeypatch):

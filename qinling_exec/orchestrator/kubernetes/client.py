@@ -11,7 +11,11 @@ from urllib.parse import urlencode
 import urllib3
 from oslo_config import cfg
 
-from qinling_exec.orchestrator.base import OrchestratorError, OrchestratorUnavailable
+from qinling_exec.orchestrator.base import (
+    OrchestratorElsewhere,
+    OrchestratorError,
+    OrchestratorUnavailable,
+)
 
 JSON_PATCH = "application/json-patch+json"
 STRATEGIC_PATCH = "application/strategic-merge-patch+json"
@@ -130,7 +134,7 @@ def _connect(options: Any) -> tuple[Any, Any]:
     try:
         load(*where, client_configuration=configuration)
     except (access.ConfigException, OSError) as error:
-        raise OrchestratorError(
+        raise OrchestratorElsewhere(
             f"The cluster is not known: {error} Set [kubernetes] kubeconfig, or run the engine in"
             " a pod with a service account."
         ) from error

@@ -14,6 +14,7 @@ from qinling_exec import faultpoint
 from qinling_exec.orchestrator.base import (
     Capacity,
     NoRoom,
+    OrchestratorElsewhere,
     OrchestratorError,
     OrchestratorUnavailable,
     PoolRequest,
@@ -21,7 +22,7 @@ from qinling_exec.orchestrator.base import (
     WorkerAddress,
     never,
 )
-from qinling_exec.orchestrator.kubernetes import pods, seen
+from qinling_exec.orchestrator.kubernetes import pods, rights, seen
 from qinling_exec.orchestrator.kubernetes.client import STRATEGIC_PATCH, ApiError, Client
 from qinling_exec.orchestrator.kubernetes.images import PodImages
 from qinling_exec.orchestrator.kubernetes.pools import Pools
@@ -60,6 +61,23 @@ class KubernetesOrchestrator:
         self._pods: dict[str, str] = {}
         self._losses: dict[str, str] = {}
         self.watch.start()
+
+    @staticmethod
+    def check(conf: cfg.ConfigOpts) -> str:
+        """Ask the cluster whether an engine may do what it has to."""
+        try:
+            client = Client(conf)
+        except ImportError as error:
+            raise OrchestratorElsewhere(f"The extra kubernetes is not installed: {error}."
+                                        ) from error
+        try:
+            missing = rights.missing(client)
+        finally:
+            client.close()
+        if missing:
+            raise OrchestratorError("The cluster does not allow what an engine has to do in the"
+                                    f" namespace {client.namespace}: {', '.join(missing)}.")
+        return f"The cluster allows what an engine does in the namespace {client.namespace}."
 
     def ensure_pool(self, pool: PoolRequest) -> None:
         """Have the cluster keep warm pods of a runtime."""

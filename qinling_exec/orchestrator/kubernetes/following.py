@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from qinling_exec.metrics import POD_SECONDS
 from qinling_exec.orchestrator.base import ImageEnd, OrchestratorError
 from qinling_exec.orchestrator.kubernetes import events, room, verdict
 from qinling_exec.orchestrator.kubernetes.client import STRATEGIC_PATCH, Client
@@ -78,6 +79,8 @@ class Following:
             return verdict.deleted()
         if pod.phase in ("Succeeded", "Failed") or (pod.leaving and
                                                     pod.run.exit_code is not None):
+            if pod.run.began is not None:
+                POD_SECONDS.labels("image").observe(max(0.0, pod.run.began - pod.run.created))
             self._read_rest(pod.run)
             return verdict.judge(pod, pod.run)
         if pod.leaving:

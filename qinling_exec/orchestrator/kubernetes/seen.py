@@ -34,6 +34,7 @@ class Run:
 
     :param timeout: seconds that the program may run.
     :param log_begin: bytes of log from earlier attempts.
+    :param created: when the cluster was asked for the pod.
     :param accepted: when the node accepted the pod.
     :param deadline: seconds after that at which the node ends it.
     :param began: when the program started, None: it has not.
@@ -45,6 +46,7 @@ class Run:
     attempt: Attempt
     timeout: int
     log_begin: int
+    created: float
     accepted: float | None
     deadline: int
     began: float | None
@@ -60,6 +62,7 @@ class Pod:
 
     :param address: IP address, empty when it has none yet.
     :param waiting: why it has not started, as far as the cluster says.
+    :param start_seconds: from its creation until it was ready, in whole seconds; None: it is not.
     :param hopeless: waiting longer would not help.
     :param reason: why the whole pod failed: ``Evicted``, ``DeadlineExceeded``, ``NodeLost``.
     :param loss: why it is no worker any more, if it was one; a server that was started anew has
@@ -76,6 +79,7 @@ class Pod:
     address: str
     phase: str
     ready: bool
+    start_seconds: float | None
     leaving: bool
     restarts: int
     waiting: str
@@ -132,6 +136,7 @@ def read(found: Object) -> Pod:
         address=status.get("podIP") or "",
         phase=status.get("phase", "Pending"),
         ready=conditions.get("Ready", {}).get("status") == "True",
+        start_seconds=_start_seconds(found, conditions.get("Ready", {})),
         leaving=leaving, restarts=restarts, waiting=waiting, hopeless=hopeless, reason=reason,
         message=status.get("message") or "",
         loss=_loss(reason, status.get("message") or "", ended) if over else "",
@@ -146,6 +151,7 @@ def _run(found: Object, state: Object) -> Run:
     return Run(
         attempt=(metadata["labels"][names.EXECUTION], _whole(metadata["labels"], names.ATTEMPT)),
         timeout=_whole(notes, names.TIMEOUT), log_begin=_whole(notes, names.LOG_BEGIN),
+        created=_time(metadata.get("creationTimestamp")) or 0.0,
         accepted=_time(status.get("startTime")),
         deadline=int(found["spec"].get("activeDeadlineSeconds") or 0),
         began=_time((ended or state.get("running") or {}).get("startedAt")),
@@ -166,6 +172,15 @@ def _whole(found: Object, name: str) -> int:
 def _time(text: str | None) -> float | None:
     """Return a time; what never was the cluster puts at the beginning of 1970, if anywhere."""
     return (datetime.fromisoformat(text).timestamp() or None) if text else None
+
+
+def _start_seconds(found: Object, ready: Object) -> float | None:
+    """Return how long a pod took to be ready."""
+    created, since = (_time(found["metadata"].get("creationTimestamp")),
+                      _time(ready.get("lastTransitionTime")))
+    if ready.get("status") != "True" or created is None or since is None:
+        return None
+    return max(0.0, since - created)
 
 
 def _waiting(state: Object | None, conditions: dict[str, Any]) -> tuple[str, bool]:

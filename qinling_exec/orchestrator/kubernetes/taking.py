@@ -10,6 +10,7 @@ import threading
 import time
 
 from qinling_exec import faultpoint
+from qinling_exec.metrics import POD_SECONDS
 from qinling_exec.orchestrator.base import (
     NoRoom,
     OrchestratorError,
@@ -68,6 +69,10 @@ class Taking:
             if pod is not None:
                 pod = self._await(pod.name)
                 if not pod.unplaced:
+                    # By the one engine that takes it: all of them see each pod get ready.
+                    if pod.start_seconds is not None:
+                        POD_SECONDS.labels("worker" if pod.name == name else "pool").observe(
+                            pod.start_seconds)
                     return pod
                 reason = f"A pod did not get ready. {pod.waiting}"
             moves = room.comes(self._watch, name)

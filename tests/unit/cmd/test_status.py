@@ -116,6 +116,17 @@ def test_an_orchestrator_that_is_not_installed(database, folder, run):
     assert (code, checks["Orchestrator"][0]) == (2, 2)
 
 
+def test_a_cluster_that_is_not_known_on_this_host(database, folder, run, monkeypatch):
+    """An API's host has no rights at the cluster, and needs none."""
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    with (folder / "service.conf").open("a") as file:
+        file.write("[engine]\norchestrator = kubernetes\n")
+    code, checks = run()
+    assert (code, checks["Orchestrator"][0]) == (1, 1)
+    assert "not checked here" in checks["Orchestrator"][1]
+    assert "[kubernetes] kubeconfig" in checks["Orchestrator"][1]
+
+
 def test_a_config_file_that_is_not_there(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["x", "--config-file", "/nowhere", "upgrade", "check"])
     assert status.main() == 255
