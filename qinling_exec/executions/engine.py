@@ -148,7 +148,8 @@ class Engine:
 
     def _serve_queue(self) -> bool:
         """Run what waits, and ask for the workers that it lacks; tell whether anything waits."""
-        view = self._planning.look()
+        without_room = self._images is not None and self._images.has_waiting
+        view = self._planning.look(without_room)
         self._give_up(view)
         with self._lock:
             running = Counter(self._running)
@@ -164,7 +165,8 @@ class Engine:
                                              self._images.most_of)
             for group, count in runs.items():
                 self._images.begin(group, view.targets[group], count)
-        self._planning.want_workers(view)
+        crowded = self._images.crowded(view.targets) if self._images is not None else ()
+        self._planning.want_workers(view, crowded)
         if view.groups:
             self._slots.on_free = self._wakeup.wake
         return bool(view.groups)

@@ -42,6 +42,12 @@ class Goings:
         with self._lock:
             return Counter(going.project_id for going in self._going.values())
 
+    def projects(self, attempts: set[tuple[str, int]]) -> list[str]:
+        """Return whose those of some attempts are that run here, one for each."""
+        with self._lock:
+            return [going.project_id for fence, going in self._going.items()
+                    if (fence.execution_id, fence.attempt) in attempts]
+
     def has(self, execution_id: str) -> bool:
         """Tell whether an execution runs here."""
         with self._lock:

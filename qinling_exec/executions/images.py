@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 
 from qinling_exec import context, exceptions, faultpoint, metrics, tracing
@@ -62,6 +62,7 @@ class Images:
         self._going = Goings()
         self.running, self.has = self._going.by_project, self._going.has
         self.fences, self.mark = self._going.fences, self._going.mark
+        driver.listen(self._note_room)
 
     @property
     def most(self) -> int:
@@ -71,6 +72,22 @@ class Images:
     def most_of(self, target: Target) -> int:
         """How many executions of a version may be claimed now: few where there is no room."""
         return self._room.most(_key(target))
+
+    @property
+    def has_waiting(self) -> bool:
+        """True when there is a run here without room."""
+        return bool(self.running() and self._going.projects(self._driver.waiting()))
+
+    def crowded(self, waiting: Mapping[Group, Target]) -> list[str]:
+        """Return whose runs find no room, one for each that was begun, and for each version.
+
+        :param waiting: versions that have executions in the queue.
+        """
+        if self._room.just_freed:
+            return []
+        begun = self._going.projects(self._driver.waiting())
+        return begun + [group.project_id for group, target in waiting.items()
+                        if target.image is not None and self.why_waiting(target)]
 
     def why_waiting(self, target: Target) -> str:
         """Return why runs of a version found no room the last time; empty: they did."""
@@ -114,6 +131,10 @@ class Images:
     def leave(self) -> None:
         """Leave every run to other engines: they take it over when this one has signed off."""
         self._going.leave(_LEAVE_SECONDS)
+
+    def _note_room(self) -> None:
+        self._room.freed()
+        self._on_free()
 
     def _start(self, fence: states.Fence, project_id: str, work: Callable[..., None],
                *details: object) -> None:
@@ -238,7 +259,6 @@ class Images:
             return  # another's, or not stored yet: reconciling ends it when that is done
         try:
             self._driver.end(attempt)
-            self._room.freed()
         except base.OrchestratorError as error:
             LOG.warning("What execution %s ran in stays for now: %s", fence.execution_id, error)
 

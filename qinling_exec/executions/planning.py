@@ -7,7 +7,7 @@ import logging
 import math
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,12 +74,15 @@ class Planning:
         self._crowding = crowding
         self._queue = Queue(database)
 
-    def look(self) -> View:
-        """Look at the database; where nothing waits that is one short query."""
+    def look(self, whole: bool = False) -> View:
+        """Look at the database; where nothing waits that is one short query.
+
+        :param whole: look at what runs and at the workers in any case.
+        """
         view = View()
         with self._database.reader(in_order=True) as connection:
             groups = self._queue.groups(connection)
-            if not groups:
+            if not (groups or whole):
                 return view
             self._runner.beat()
             view.running = self._queue.running(connection)
@@ -153,14 +156,17 @@ class Planning:
                    for group in view.groups if view.targets[group].image is not None]
         return shares.allot(demands, running, most, most - sum(running.values()))
 
-    def want_workers(self, view: View) -> None:
-        """Ask for the workers that the groups' executions need, within the limits."""
+    def want_workers(self, view: View, crowded: Sequence[str] = ()) -> None:
+        """Ask for the workers that the groups' executions need, within the limits.
+
+        :param crowded: projects that runs of images belong to which find no room.
+        """
         self._drain_outdated(view)
         demands = [demand for demand in (self._demand(view, group) for group in view.groups
                                          if view.targets[group].image is None)
                    if demand.count > 0]
         lacking = self._lacking(view)
-        if not (demands or lacking):
+        if not (demands or lacking or crowded):
             return
         with self._database.reader() as connection:
             view.owners = targets.owners(connection,
@@ -189,9 +195,9 @@ class Planning:
                 LOG.info("%s more workers for function %s (version %s).", made,
                          target.function_id, target.version)
         unmet = [item.project_id for item in demands if not places[item.key]]
-        if lacking:  # there are no more places than these, whatever the configuration says
+        if lacking or crowded:  # no more places than these, whatever the configuration says
             owners = [view.owners.get(worker.function_id, "") for worker in lacking]
-            unmet += owners
+            unmet += [*owners, *crowded]
             has.subtract(owners)
             total = min(total, len(view.workers) - len(lacking))
         self._make_way(view, unmet, has, total)

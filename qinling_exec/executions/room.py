@@ -14,6 +14,9 @@ _PAUSE, _LONGEST_PAUSE = 1.0, 8.0
 #: Without a try for so long nobody can say that there was no room all the time.
 _FORGET_SECONDS = 30.0
 
+#: That a cluster may take to count what was given back, in seconds.
+_SETTLE_SECONDS = 3.0
+
 
 @dataclass
 class _Refusal:
@@ -42,6 +45,7 @@ class Room:
         self._seconds = seconds
         self._lock = threading.Lock()
         self._refused: dict[Hashable, _Refusal] = {}
+        self._freed_at = -_SETTLE_SECONDS
 
     def most(self, key: Hashable) -> int:
         """Return how many runs may be tried now: one at a time where there was no room."""
@@ -75,8 +79,14 @@ class Room:
         with self._lock:
             self._refused.pop(key, None)
 
+    @property
+    def just_freed(self) -> bool:
+        """True shortly after something gave room back: nobody knows yet who found it."""
+        return time.monotonic() - self._freed_at < _SETTLE_SECONDS
+
     def freed(self) -> None:
         """Note that something gave room back: all are tried again at once."""
+        self._freed_at = time.monotonic()
         with self._lock:
             for refusal in self._refused.values():
                 refusal.until, refusal.pause = 0.0, _PAUSE

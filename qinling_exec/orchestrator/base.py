@@ -164,6 +164,12 @@ class Images(Protocol):
         :raises OrchestratorUnavailable: not now; it may have been begun.
         """
 
+    def waiting(self) -> set[Attempt]:
+        """Return the runs that were begun and find no room yet."""
+
+    def listen(self, on_room: Callable[[], object]) -> None:
+        """Have something called whenever something, a worker too, has given its room back."""
+
     def log_begin(self, attempt: Attempt) -> int | None:
         """Return what a run that was begun has as its ``log_begin``; None: there is no such run.
 

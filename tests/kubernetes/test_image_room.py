@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.functional import processes
-from tests.functional.client import Api
+from tests.functional.client import Api, output
 from tests.functional.client import result as result_of
 from tests.functional.deployment import Deployment
 from tests.kubernetes.apiserver import ApiServer
@@ -94,6 +94,25 @@ def test_they_take_turns_where_a_quota_has_room_for_one(
                 if (call.verb, call.resource) == ("create", "pods")]
     print(f"{len(made)} requests for 3 pods in {time.monotonic() - began:.1f} s")
     assert len(made) < 25, "the cluster is not asked all the time"
+
+
+@pytest.mark.long
+def test_workers_with_nothing_to_do_make_way(deployment: Deployment, api: Api, python_image: str,
+                                             quota: Callable[[str], Any]) -> None:
+    """They held all the room of a quota for an hour, and runs of images ended as error."""
+    functions = [api.function("def main():\n    return 1\n") for _ in range(2)]
+    for function in functions:
+        assert output(api.run(function)) == 1
+    with quota("2"):
+        began = time.monotonic()
+        execution = api.run(_make(api, python_image), '["-c", "print(1)"]')
+        print(f"ended after {time.monotonic() - began:.1f} s")
+        assert (execution["status"], execution["attempts"]) == ("success", 1), execution
+        left = [worker for function in functions for worker in api.ok(
+            "GET", f"/v1/functions/{function}/workers")["workers"]]
+        assert len(left) == 1, "one was enough"
+    for function in functions:
+        api.ok("DELETE", f"/v1/functions/{function}", 204)
 
 
 @pytest.mark.long

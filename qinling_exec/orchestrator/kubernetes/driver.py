@@ -179,6 +179,8 @@ class KubernetesOrchestrator:
         """Tell of a worker whose pod is one no more."""
         if pod is not None and not (pod.worker and pod.over):
             return
+        if pod is None:
+            self.images.on_room()
         with self._lock:
             lost = [name for name, known in self._pods.items() if known == pod_name]
             if pod is not None and pod.worker:

@@ -36,6 +36,8 @@ class PodImages:
         self._watch = watch
         self._shape = shape
         self._start_seconds = start_seconds
+        #: Called when a pod is gone.
+        self.on_room: Callable[[], object] = lambda: None
 
     @property
     def ready(self) -> bool:
@@ -56,6 +58,14 @@ class PodImages:
                 raise
             self._watch.refresh(name)
         faultpoint.reach("posted")
+
+    def waiting(self) -> set[Attempt]:
+        """Return the attempts whose pods no node has room for."""
+        return {pod.run.attempt for pod in self._watch.all() if pod.run and pod.unplaced}
+
+    def listen(self, on_room: Callable[[], object]) -> None:
+        """Have something called whenever a pod is gone."""
+        self.on_room = on_room
 
     def log_begin(self, attempt: Attempt) -> int | None:
         """Look for an attempt's pod."""

@@ -34,6 +34,12 @@ class Driver:
         self.may_begin.set()
         self.entered = threading.Event()
 
+    def listen(self, on_room):
+        self.on_room = on_room
+
+    def waiting(self):
+        return {attempt for attempt in self.runs if attempt not in self.waits}
+
     def begin(self, run):
         self.entered.set()
         self.may_begin.wait(10)
@@ -165,6 +171,26 @@ def test_what_finds_no_room_waits_in_the_queue_and_is_tried_one_at_a_time(
     assert wait_for(lambda: len(driver.runs) == 1)
     assert images.most_of(target_of(database)) > 3
     assert images.why_waiting(target_of(database)) == ""
+
+
+def test_whose_runs_find_no_room(database, rows, images, driver):
+    assert (images.has_waiting, images.crowded({})) == (False, [])
+    rows.add()
+    begin(database, images)
+    assert wait_for(lambda: driver.runs)
+    assert (images.has_waiting, images.crowded({})) == (True, ["mine"])
+    driver.waits = driver.runs
+    assert (images.has_waiting, images.crowded({})) == (False, [])
+    rows.add()
+    driver.error = OrchestratorFull("exceeded quota", moves=False)
+    with database.reader() as connection:
+        group, = Queue(database).groups(connection)
+    begin(database, images)
+    assert wait_for(lambda: images.crowded({group: target_of(database)}) == ["mine"])
+    assert images.most_of(target_of(database)) == 0
+    driver.on_room()
+    assert images.most_of(target_of(database)) == 1
+    assert images.crowded({group: target_of(database)}) == [], "it may find room now"
 
 
 def test_what_finds_no_room_for_too_long_is_told_so(database, rows, images, driver):

@@ -216,6 +216,27 @@ def test_who_has_nothing_to_do_makes_way_where_there_is_no_room(database, crowde
     assert states_of(database, table)["idle", workers.DRAINING] == 1, "one is enough for one"
 
 
+@pytest.mark.parametrize("waits", [True, False])
+def test_who_has_nothing_to_do_makes_way_for_runs_of_images(database, rows, planning, table,
+                                                            waits):
+    """They kept the room that runs of images waited for, which then ended as error."""
+    rows.function("idle", project_id="c")
+    rows.function("i", project_id="d", code='{"source": "image", "image": "i"}', entry=None)
+    give(database, rows, "idle", 3)
+    if waits:  # else it was begun, and its pod waits
+        rows.add(1, function_id="i", project_id="d")
+    for _ in range(2):
+        planning.want_workers(planning.look(whole=True), ["d"])
+        assert states_of(database, table)["idle", workers.DRAINING] == 1, "one for one"
+
+
+def test_nobody_makes_way_for_runs_of_images_that_have_room(database, rows, planning, table):
+    rows.function("idle", project_id="c")
+    give(database, rows, "idle", 3)
+    planning.want_workers(planning.look(whole=True))
+    assert states_of(database, table)["idle", workers.DRAINING] == 0
+
+
 def test_then_one_of_who_has_the_most_where_there_is_no_room(database, rows, crowded, planning,
                                                              table):
     rows.add(9, function_id="idle", project_id="c")  # they are not idle any more
