@@ -141,7 +141,7 @@ class Cluster:
                   QINLING_EXEC_IMAGE_OPTIONS=options)
 
     def _run(self, command: list[str], **environment: str) -> None:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300,
+        done = subprocess.run(command, capture_output=True, text=True, timeout=600,
                               env={**os.environ, **self.environment, **environment})
         assert done.returncode == 0, done.stderr
 

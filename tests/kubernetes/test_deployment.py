@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The service as pods, deployed by the shipped manifests; the database is outside."""
+"""The service as pods, deployed by the shipped manifests; the database is outside.
+
+It takes minutes: the image of the service is most of it, as it has to be made first, unless
+QINLING_EXEC_TEST_SERVICE_IMAGE names one.
+"""
 
 from __future__ import annotations
 
 import io
-import os
 import threading
 import time
 import zipfile
@@ -16,8 +19,10 @@ import requests
 
 from tests import databases
 from tests.databases.proxy import Proxy
-from tests.kubernetes.cluster import Cluster
+from tests.kubernetes.cluster import Cluster, NoCluster
 from tests.kubernetes.deployment import SYSTEM, WORKERS, Deployment
+
+pytestmark = pytest.mark.long
 
 SOURCE = """
 import time
@@ -31,10 +36,11 @@ def main(name="World", seconds=0):
 @pytest.fixture(scope="module")
 def deployment(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory,
                database_servers: Callable[[str], databases.Server]) -> Iterator[Deployment]:
-    image = os.environ.get("QINLING_EXEC_TEST_SERVICE_IMAGE")
-    if not image:
-        pytest.skip("QINLING_EXEC_TEST_SERVICE_IMAGE has to name an image of the service on the"
-                    " cluster: tools/build-image service. Making one takes minutes.")
+    try:
+        image = cluster.image("service", "qinling_exec", "alembic", "setup.cfg",
+                              "etc/qinling_exec/gunicorn.conf.py")
+    except NoCluster as error:
+        pytest.skip(str(error))
     server = database_servers("postgresql")
     with Proxy(server.port, cluster.host) as proxy:
         url = server.address(server.new_schema().rpartition("/")[2], proxy.port)
