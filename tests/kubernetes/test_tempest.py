@@ -18,6 +18,7 @@ from tests.functional.keystone.deployed import Deployed
 from tests.functional.keystone.server import Keystone
 from tests.functional.keystone.tempest import CHOSEN, INTERNET, Tempest
 from tests.kubernetes.cluster import Cluster
+from tests.kubernetes.rights import Access
 
 pytestmark = pytest.mark.long
 PYTHON, NODEJS = "openstackqinling/python3-runtime:0.0.2", "openstackqinling/nodejs-runtime:0.0.1"
@@ -54,7 +55,7 @@ def keystone(images: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 @pytest.fixture
-def tempest(keystone: Keystone, cluster: Cluster, namespace: str,
+def tempest(keystone: Keystone, cluster: Cluster, access: Access, namespace: str,
             tmp_path: Path) -> Iterator[Callable[..., Tempest]]:
     """Start the service, and return where to run tests of it from; nothing is left of either.
 
@@ -64,7 +65,7 @@ def tempest(keystone: Keystone, cluster: Cluster, namespace: str,
     started: list[Deployed] = []
 
     def start(room: int = 3, **options: object) -> Tempest:
-        options |= {"kubeconfig": cluster.environment["KUBECONFIG"], "namespace": namespace}
+        options |= {"kubeconfig": access.kubeconfig("engine"), "namespace": namespace}
         running = Deployed(tmp_path / "service", "\n".join([
             keystone.settings("qinling", "service"),
             "[engine]", "orchestrator = kubernetes", f"function_concurrency = {room}",
