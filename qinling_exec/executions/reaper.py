@@ -35,6 +35,9 @@ _REASON = (
     "The process that ran the execution died or lost its connection before the function"
     " answered. The function may have done its work in part."
 )
+#: Of a run of an image: the cluster knows nothing of it.
+_GONE = ("The engine that ran the execution died, and the function's pod is not there any more, or"
+         " never was. The function may have done its work in part.")
 _runners = models.Runner.__table__
 _workers = models.Worker.__table__
 
@@ -199,7 +202,8 @@ class Reaper:
         if orphan.worker is not None and orphan.worker.address is not None:
             self._fleet.end_run(orphan.worker, taken.execution_id)
         if self._images is not None and not orphan.on_worker:
-            self._images.adopt(taken, orphan.project_id, orphan.started_at, states.error(_REASON))
+            self._images.adopt(taken, orphan.project_id, orphan.started_at,
+                               states.error(_GONE, "deleted"))
             return
         self._ending.finish(taken, states.error(_REASON), awaited=True)
 

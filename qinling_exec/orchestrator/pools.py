@@ -28,6 +28,8 @@ _RETRY_SECONDS = 10.0
 #: Between attempts to make the pool of a runtime that is in error, in seconds: the first, and the
 #: longest.
 _FIRST_PAUSE, _LONGEST_PAUSE = 5.0, 300.0
+#: Of the reason for an error, in characters.
+_LONGEST = 255
 
 _table = models.Runtime.__table__
 _Later = Callable[[str, Callable[[], object]], bool]
@@ -123,7 +125,8 @@ class Pools:
             self._ensure(row)
         except OrchestratorError as error:
             LOG.warning("The pool of runtime %s could not be made: %s", row.id, error)
-            return str(error)[:255]
+            text = str(error)
+            return text if len(text) <= _LONGEST else f"{text[:_LONGEST - 1]}…"
         return None
 
     def _make(self, row: sa.Row[Any]) -> None:

@@ -126,6 +126,20 @@ def test_cancelled_while_no_engine_is_there(deployment: Deployment, api: Api,
     assert api.log(execution) == _BEGUN
 
 
+def test_its_pod_went_while_no_engine_was_there(deployment: Deployment, api: Api,
+                                                python_image: str, cluster: Cluster,
+                                                namespace: str) -> None:
+    execution = _begin(api, _make(api, python_image), "time.sleep(50)")
+    deployment.engines[-1].kill()
+    cluster.kubectl("-n", namespace, "delete", "pod", f"qx-run-{execution}-1", "--wait=false",
+                    "--grace-period=0", "--force")
+    deployment.start_engine()
+    ended = api.ended(execution, 30)
+    assert ended["status"] == "error"
+    assert "pod is not there any more" in result_of(ended)["output"]
+    assert api.log(execution) == _BEGUN
+
+
 def test_a_node_that_says_nothing_more(api: Api, python_image: str, cluster: Cluster,
                                        namespace: str) -> None:
     """The pod is gone from the cluster at once, as those of a node that was lost."""

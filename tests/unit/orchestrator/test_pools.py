@@ -109,3 +109,13 @@ def test_one_at_a_time(database, runtime, clock):
     waiting.pop()()
     pools.tend(lambda key, work: waiting.append(work) or True)
     assert len(waiting) == 1
+
+
+def test_a_reason_that_is_too_long_shows_that_it_was_cut(database, runtime, clock):
+    orchestrator = Failing()
+    orchestrator.reason = "x" * 300
+    pools = Pools(database, orchestrator)
+    pools.tend(once)
+    clock.now += 60
+    pools.tend(once)
+    assert runtime().status_reason == "x" * 254 + "…"
