@@ -97,8 +97,7 @@ class Followers:
 
     def _pieces(self, follow: Follow) -> Iterator[bytes]:
         place, left = follow.place, follow.left
-        if follow.begin:
-            yield follow.begin
+        yield follow.begin  # also when it is empty: uWSGI then sends the head of the reply
         while left != 0 and not self._stopping:
             try:
                 tail = tails.look(self._database, {follow.execution_id: [place]})

@@ -86,7 +86,8 @@ class Following:
 
     def _read(self) -> None:
         try:
-            for data in self.reply.raw.stream(1 << 16):
+            # Not stream(): of a reply without chunks that waits for so many bytes.
+            while data := self.reply.raw._fp.read1(1 << 16):
                 self.data += data
         except Exception:
             self.broken = True

@@ -113,7 +113,7 @@ def test_chunked_body_over_the_limit(api: Api) -> None:
 
     with api.session.post(f"{api.url}/v1/executions", data=chunks(), timeout=30,
                           headers={**api.headers, **JSON}) as reply:
-        assert reply.status_code == 413
+        assert reply.status_code in (411, 413)  # uWSGI takes no chunks at all
         assert reply.json()["faultstring"]
 
 

@@ -118,6 +118,8 @@ def test_a_server_of_the_examples(start: Callable[[Deployment], Process], deploy
     followed = member.request("GET", f"/v1/executions/{latest}/log?follow=true",
                               headers={"Accept": "text/plain"})
     assert b"seen" in followed.content
+    if start is not apache:  # that waits for the first bytes of a log
+        _the_head_of_a_reply_comes_at_once(member)
     for caller in (anybody, admin, member):
         caller.close()
     server.terminate()
@@ -126,6 +128,18 @@ def test_a_server_of_the_examples(start: Callable[[Deployment], Process], deploy
     # It signed off: only the engine is left, and says so. Nobody looks oftener than in 5 seconds.
     assert processes.wait_for(lambda: measured(engine_port, "runners_alive") == 1, 12)
     assert measured(engine_port, "runners_dead") == 0
+
+
+def _the_head_of_a_reply_comes_at_once(member: Api) -> None:
+    """Whoever follows a log in which nothing is yet knows at once that it can be followed."""
+    silent = member.function("import time\ndef main():\n    time.sleep(50)\n", timeout="60")
+    made = member.run(silent, sync=False)["id"]
+    with member.session.get(
+            f"{member.url}/v1/executions/{made}/log?follow=true", stream=True, timeout=20,
+            headers={**member.headers, "Accept": "text/plain"}) as reply:
+        assert reply.status_code == 200
+        assert member.request("POST", f"/v1/executions/{made}/cancel").ok
+        assert reply.content == b""
 
 
 def test_what_an_engine_tells(deployment: Deployment, engine_port: int) -> None:
