@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -86,6 +87,40 @@ def test_a_quota_that_is_used_up(api: Api, cluster: Cluster, namespace: str,
         cluster.kubectl("-n", namespace, "delete", "resourcequota", "none")
     _recovers(api, runtime)
     api.ok("DELETE", f"/v1/runtimes/{runtime['id']}", 204)
+
+
+@pytest.fixture
+def forbidden(cluster: Cluster, namespace: str) -> Iterator[str]:
+    """The name of an image that a policy of the cluster does not let into the namespace."""
+    image, api = "node.local/forbidden:1", "admissionregistration.k8s.io/v1"
+    cluster.apply(
+        {"apiVersion": api, "kind": "ValidatingAdmissionPolicy", "metadata": {"name": namespace},
+         "spec": {"matchConstraints": {
+             "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
+             "resourceRules": [{"apiGroups": [""], "apiVersions": ["v1"],
+                                "operations": ["CREATE"], "resources": ["pods"]}]},
+             "validations": [{"expression": f"object.spec.containers[0].image != '{image}'",
+                              "message": "this image may not be here"}]}},
+        {"apiVersion": api, "kind": "ValidatingAdmissionPolicyBinding",
+         "metadata": {"name": namespace},
+         "spec": {"policyName": namespace, "validationActions": ["Deny"]}})
+    yield image
+    cluster.kubectl("delete", "validatingadmissionpolicybinding,validatingadmissionpolicy",
+                    namespace)
+
+
+@pytest.mark.long
+def test_an_image_that_a_policy_forbids(api: Api, forbidden: str) -> None:
+    time.sleep(2)  # until the cluster's API goes by it
+    runtime = _make(api, forbidden)
+    assert runtime["status"] == "error"
+    assert "this image may not be here" in runtime["status_reason"]
+    api.ok("DELETE", f"/v1/runtimes/{runtime['id']}", 204)
+    function = api.ok("POST", "/v1/functions", 201, json={
+        "code": {"source": "image", "image": forbidden}, "timeout": 20})["id"]
+    execution = api.run(function)
+    assert (execution["status"], execution["attempts"]) == ("error", 1)
+    assert "this image may not be here" in output(execution)
 
 
 def test_a_pool_goes_with_its_runtime(api: Api, cluster: Cluster, namespace: str,
