@@ -103,6 +103,9 @@ def test_a_server_of_the_examples(start: Callable[[Deployment], Process], deploy
         server.log[-4000:])
     anybody = Api(url)
     assert "WWW-Authenticate" in anybody.request("GET", "/v1/executions").headers
+    traced = requests.request("TRACE", f"{url}/v1/executions", timeout=30,
+                              headers={"X-Auth-Token": "what-nobody-is-to-repeat"})
+    assert traced.status_code >= 400 and "nobody-is-to-repeat" not in traced.text
     admin = Api(url, token=keystone.token("mine-admin", "mine"))
     admin.new_runtime()
     member = Api(url, token=keystone.token("mine-member", "mine"))
