@@ -310,17 +310,13 @@ def test_nothing_outlives_its_run(workers: Workers, way: str) -> None:
             open('/tmp/outlives', 'w').write(str(os.getpid()))
             time.sleep(60)
             os._exit(0)
-        while not os.path.exists('/tmp/outlives'):
+        while not os.path.exists('/tmp/outlives') or not open('/tmp/outlives').read():
             time.sleep(0.01)
-        time.sleep(0.1)
+        result = int(open('/tmp/outlives').read())
         """)
     assert answer["success"], answer
     began = time.monotonic()
-    answer = attack(workers.hostile, """
-        pid = int(open('/tmp/outlives').read())
-        result = os.path.exists(f'/proc/{pid}')
-        os.unlink('/tmp/outlives')
-        """)
+    answer = attack(workers.hostile, f"result = os.path.exists('/proc/{answer['output']}')")
     assert answer["output"] is False
     assert time.monotonic() - began < 30
 
