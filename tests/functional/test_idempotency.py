@@ -67,7 +67,7 @@ def test_a_running_synchronous_one_is_waited_for(api: Api, function: str, ledger
     given = body(function, ledger, input=f'{{"port": {ledger.port}, "wait": true}}')
     with ThreadPoolExecutor(8) as pool:
         replies = [pool.submit(_once, api, key, given) for _ in range(8)]
-        processes.wait_for(lambda: ledger.lines, 20)
+        assert processes.wait_for(lambda: ledger.lines, 20)
         assert not any(reply.done() for reply in replies)
         ledger.gate.set()
         answers = [reply.result() for reply in replies]
@@ -160,8 +160,8 @@ def test_a_service_killed_before_its_answer_is_asked_again(
     function = api.function(MODULE)
     given = body(function, ledger, input=f'{{"port": {ledger.port}, "wait": true}}')
     with ThreadPoolExecutor(1) as pool:
-        answer = pool.submit(_once, running, key, given)
-        processes.wait_for(lambda: ledger.lines, 20)
+        answer = pool.submit(_once, api, key, given)
+        assert processes.wait_for(lambda: ledger.lines, 20)
         (made,) = api.listed(function_id=function)
         running.kill()
         with pytest.raises(requests.RequestException):

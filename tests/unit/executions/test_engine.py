@@ -23,14 +23,14 @@ class Planning:
     def __init__(self, done):
         self.done = done
 
-    def look(self):
+    def look(self, whole=False):
         self.done.append("look")
         return View()
 
     def claims(self, view, running, threads):
         return {}
 
-    def want_workers(self, view):
+    def want_workers(self, view, crowded):
         self.done.append("want")
 
 
@@ -56,7 +56,7 @@ def test_workers_that_are_wanted_are_started_in_the_same_turn(engine, done):
 
 def test_workers_are_tended_even_when_the_queue_cant_be_read(engine, done):
     engine._turn()
-    engine._planning.look = lambda: 1 / 0
+    engine._planning.look = lambda whole: 1 / 0
     done.clear()
     with pytest.raises(ZeroDivisionError):
         engine._turn()
