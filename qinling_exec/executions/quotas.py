@@ -20,9 +20,9 @@ from qinling_exec.quota.limits import QUEUED, RUNNING, Limits
 _LIFE = 1.0
 #: Far from its limit, where some more or less do not matter.
 _LONG_LIFE = 5.0
-#: Nobody is refused because of an older one.
+#: Nobody is refused because of an older one...
 _FULL_LIFE = 0.1
-#: A slow count is believed longer: counting takes a twentieth of the time at the most.
+#: ...unless counting is slow: it takes a twentieth of the time at the most.
 _SHARE = 20.0
 #: Counts that are kept.
 _KEPT = 20000
@@ -34,14 +34,20 @@ _table = records.table
 
 @dataclass
 class _Count:
-    """How many there were when it was counted, with those that this process added since."""
+    """How many there were when it was counted, with those that this process added since.
+
+    added: whether it did: some of them may have started or ended already.
+    """
 
     number: int = 0
+    added: bool = False
     counted_at: float = float("-inf")
     took: float = 0.0
 
     def holds(self, now: float, limit: int) -> bool:
         """Tell whether it need not be counted again."""
+        if self.number >= limit and self.added:
+            return False  # nobody is refused by what was only reckoned
         life = _LONG_LIFE
         if self.number >= limit / 2:
             life = _FULL_LIFE if self.number >= limit else _LIFE
@@ -111,6 +117,7 @@ class Quotas:
             for key in keys:
                 if key in self._counts:
                     self._counts[key].number += 1
+                    self._counts[key].added = True
 
     def _number(self, resource: str, project_id: str | None, limit: int) -> int:
         now = time.monotonic()
@@ -120,7 +127,8 @@ class Quotas:
             self._counts.move_to_end(key)
             if known.holds(now, limit):
                 return known.number
-            before, known.counted_at = known.counted_at, now  # the others go by the old number
+            # The others go by the old number meanwhile.
+            before, known.counted_at, known.added = known.counted_at, now, False
             while len(self._counts) > _KEPT:
                 self._counts.popitem(last=False)
         try:

@@ -217,7 +217,7 @@ def test_soak(site: Site, ledger: Ledger) -> None:
     print(f"QINLING_EXEC_SOAK_SEED={_SEED} QINLING_EXEC_SOAK_SECONDS={_SECONDS:.0f}")
     soak = _Soak(site, ledger, _SEED)
     soak.run(_SECONDS)
-    soak.history.settle(REAPED + 60)
+    soak.history.settle(REAPED + 90)
     ledger.wait_until_gone(10)
     rows = {row["id"]: row for row in soak.history.listed() or []}
     print(f"did: {dict(soak.counts)}")

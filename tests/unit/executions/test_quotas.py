@@ -25,9 +25,9 @@ class Same:
         return self.limits
 
 
-def insert(database, count, project="mine", status=states.RUNNING, runner=None):
+def insert(database, count, project="mine", status=states.RUNNING, runner=None, first=0):
     with database.writer() as connection:
-        for number in range(count):
+        for number in range(first, first + count):
             connection.execute(sa.insert(records.table), {
                 "id": f"{project}-{status}-{runner}-{number}", "project_id": project,
                 "function_id": "f", "function_version": 0, "status": status, "sync": False,
@@ -64,11 +64,21 @@ def test_a_full_queue_refuses_everybody(database):
 def test_what_this_process_adds_counts_at_once(database, monkeypatch):
     monkeypatch.setattr(quotas, "_FULL_LIFE", 60.0)
     guard = Quotas(database, Same(2), 100)
-    for _ in range(2):
+    for number in range(2):
         guard.check("mine")
+        insert(database, 1, first=number)
         guard.added("mine")
     with pytest.raises(exceptions.TooManyRequests):
         guard.check("mine")
+
+
+def test_nobody_is_refused_because_of_what_was_only_reckoned(database, monkeypatch):
+    """What this process accepted a moment ago has started, and does not wait any more."""
+    monkeypatch.setattr(quotas, "_FULL_LIFE", 60.0)
+    guard = Quotas(database, Same(2), 100)
+    for _ in range(5):
+        guard.check("mine")
+        guard.added("mine")
 
 
 def test_nobody_is_refused_because_of_an_old_number(database, monkeypatch):
