@@ -35,23 +35,31 @@ _QUIET = ["sqlalchemy=WARNING", "alembic=WARNING", "stevedore=WARNING", "urllib3
           "pecan=CRITICAL",
           # It logs what it raises as well, with a traceback.
           "oslo_db.sqlalchemy.exc_filters=CRITICAL"]
+_LOG_LEVELS = log.get_default_log_levels() + _QUIET
 
 
 def register_opts(conf: cfg.ConfigOpts) -> None:
     """Register every option that the service reads, its libraries' included."""
+    set_defaults()
     for group in _GROUPS:
         group.register_opts(conf)
     log.register_options(conf)
     report_opts.set_defaults(conf)
     conf.register_opts(http_proxy_to_wsgi.OPTS, "oslo_middleware")
+    conf.register_opts(cors.CORS_OPTS, "cors")
+    policy_opts.set_defaults(conf, policy_file="policy.yaml")
+
+
+def set_defaults() -> None:
+    """Change defaults of the libraries' options, for the service and for the sample config."""
+    database.set_defaults()
     cors.set_defaults(
         allow_headers=["Content-Type", "Idempotency-Key", "Range", "X-Auth-Token",
                        "X-OpenStack-Request-ID"],
         allow_methods=["GET", "POST", "PUT", "DELETE", "OPTIONS"],
         expose_headers=["Content-Range", "Retry-After", "X-OpenStack-Request-ID"],
     )
-    conf.register_opts(cors.CORS_OPTS, "cors")
-    policy_opts.set_defaults(conf, policy_file="policy.yaml")
+    log.set_defaults(default_log_levels=_LOG_LEVELS)
 
 
 def list_opts() -> list[tuple[str | None, list[cfg.Opt]]]:
@@ -77,7 +85,6 @@ def load(
     register_opts(conf)
     for opt in cli_opts:
         conf.register_cli_opt(opt)
-    log.set_defaults(default_log_levels=log.get_default_log_levels() + _QUIET)
     try:
         conf(
             args=list(args),

@@ -36,8 +36,10 @@ def register_opts(conf: cfg.ConfigOpts) -> None:
     """Register the group's options and those of oslo.db."""
     conf.register_opts(db_options.database_opts, GROUP)
     conf.register_opts(OPTS, GROUP)
-    conf.set_default("pool_timeout", 5, GROUP)
+
+
+def set_defaults() -> None:
+    """Change defaults of oslo.db's options."""
     # What is over the size is closed after each use: threads that end runs would connect anew for
     # every one of them, which costs more than what they write. The most is the same, 55.
-    conf.set_default("max_pool_size", 20, GROUP)
-    conf.set_default("max_overflow", 35, GROUP)
+    cfg.set_defaults(db_options.database_opts, pool_timeout=5, max_pool_size=20, max_overflow=35)
