@@ -91,6 +91,12 @@ def storage(conf: cfg.ConfigOpts, database: Database) -> Storage:
     return Storage(database, package_store(conf), Limits(**package_limits(conf)))
 
 
+def _places(conf: cfg.ConfigOpts) -> Places:
+    """Return the places for callers that wait; with their line they leave threads to others."""
+    limit = min(conf.api.max_sync_waits, max(1, conf.api.threads - 4))
+    return Places(limit, line=max(0, conf.api.threads - limit) // 2)
+
+
 class Service:
     """Everything that the API needs; :meth:`build_engine` adds what an engine needs.
 
@@ -133,7 +139,7 @@ class Service:
         self.aliases = Aliases(self.database)
         self.executions = Executions(
             self.database, self.wakeup, self._waiters, self._slots, self.runner, self._dispatch,
-            self._acceptance(), Places(min(conf.api.max_sync_waits, max(1, conf.api.threads - 4))),
+            self._acceptance(), _places(conf),
             Cancellation(self.database, self._waiters, partial(self.wakeup.send, CANCEL)),
             self._ending, self._holdings, sync_seconds=conf.api.sync_seconds,
         )

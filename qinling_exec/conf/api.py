@@ -33,8 +33,10 @@ OPTS = [
     cfg.IntOpt(
         "max_sync_waits", default=64, min=1,
         help="Synchronous executions, and cancels that wait for the end, which one process answers"
-             " at once. Keep it below the number of the server's threads, so that everything else"
-             " gets through; a request for one more is refused with 503.",
+             " at once: four less than it has threads at the most, so that everything else gets"
+             " through. The last eighth of them, one at least, is for projects that have less than"
+             " their share: that number divided by the projects that have some, and one more. A"
+             " project that wants more is refused with 429; when none is left at all, with 503.",
     ),
     cfg.IntOpt(
         "max_followers", default=600, min=0,

@@ -74,12 +74,13 @@ class Executions:
         :raises qinling_exec.exceptions.Conflict: the function's runtime is not available, or the
             request's idempotency key was used for something else.
         :raises qinling_exec.exceptions.InputError: the function can't run here.
-        :raises qinling_exec.exceptions.TooManyRequests: too many of the project wait already.
+        :raises qinling_exec.exceptions.TooManyRequests: too many of the project wait already, or
+            hold the places that this process has for those who wait.
         :raises qinling_exec.exceptions.Unavailable: the service is full.
         """
         if not request.sync:
             return self._submit(context, request)
-        with self._places.one():
+        with self._places.one(context.project):
             return self._submit(context, request)
 
     def _submit(self, context: RequestContext, request: Request) -> Execution:
@@ -213,11 +214,11 @@ class Executions:
         """Have an execution cancelled; return its status after a while."""
         visible = scope.visible(records.table, context)
         status = self._cancellation.request(execution_id, visible)
-        if status == states.RUNNING and self._places.try_one():
+        if status == states.RUNNING and self._places.try_one(context.project):
             try:
                 status = self._cancellation.wait(execution_id, visible)
             finally:
-                self._places.give_back()
+                self._places.give_back(context.project)
         return status
 
     def _borrow(self, plan: Plan) -> workers.Worker | None:

@@ -1,83 +1,103 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Places for callers that wait: so many threads may be held by them and no more."""
+"""Places for callers that wait: so many threads may be held by them, and no project has all."""
 
 from __future__ import annotations
 
 import contextlib
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 
 from qinling_exec import exceptions
+from qinling_exec.executions import shares
 
 #: A caller stands in line only when it can expect a place within so many seconds.
 _PATIENCE = 0.25
-#: A line is short when it is this part of the places.
-_SHORT = 8
 #: A caller goes away after so many seconds, whatever was expected.
 _LONGEST = 1.0
+_ADVICE = " Try again later, or send sync = false and look at the execution until it has ended."
 
 
 class Places:
     """Counts the calls of this process that hold a thread until an execution has ended.
 
+    The last eighth of them, and one at least, is for projects below their share: whoever comes
+    finds a place although one project wants all of them.
+
     :param limit: of them at once.
+    :param line: callers that may stand in line, each with a thread of its own; those of projects
+        that have their share take half of it.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, line: int) -> None:
         self.limit = limit
+        self._longest_line = line
+        self._reserve = max(limit // shares.RESERVE, int(limit > 1))
         self._lock = threading.Lock()
         self._free = threading.Condition(self._lock)
-        self._taken = 0
+        #: Places that each project has; none that has nothing.
+        self._taken: Counter[str] = Counter()
         self._line = 0
         self._full_since = 0.0
         #: When the last places came free: how fast the line moves.
         self._released: deque[float] = deque(maxlen=limit)
 
     @contextlib.contextmanager
-    def one(self) -> Iterator[None]:
-        """Hold a place; where all are taken and come free quickly, stand in line first.
+    def one(self, project_id: str) -> Iterator[None]:
+        """Hold a place; where there is none and they come free quickly, stand in line first.
 
-        :raises qinling_exec.exceptions.Unavailable: none can be had.
+        :raises qinling_exec.exceptions.TooManyRequests: none is left but for other projects.
+        :raises qinling_exec.exceptions.Unavailable: none is left for anybody.
         """
         with self._lock:
-            if self._taken >= self.limit:
-                self._stand_in_line()
-            self._take()
+            if not self._grants(project_id):
+                self._stand_in_line(project_id)
+            self._take(project_id)
         try:
             yield
         finally:
-            self.give_back()
+            self.give_back(project_id)
 
-    def try_one(self) -> bool:
+    def try_one(self, project_id: str) -> bool:
         """Take a place if there is one; it must be given back."""
         with self._lock:
-            if self._taken >= self.limit:
+            if not self._grants(project_id):
                 return False
-            self._take()
+            self._take(project_id)
             return True
 
-    def give_back(self) -> None:
+    def give_back(self, project_id: str) -> None:
         """Return a place."""
         with self._lock:
-            self._taken -= 1
+            self._taken[project_id] -= 1
+            if not self._taken[project_id]:
+                del self._taken[project_id]
             self._released.append(time.monotonic())
             if self._line:
-                self._free.notify()
+                self._free.notify_all()  # it may be for some of them only
 
-    def _take(self) -> None:
-        self._taken += 1
-        if self._taken == self.limit:
+    def _share(self, project_id: str) -> float:
+        return shares.share(self.limit, {project_id, *self._taken})
+
+    def _grants(self, project_id: str) -> bool:
+        free = self.limit - self._taken.total()
+        return shares.grants(self._taken[project_id], self._share(project_id), free, self._reserve)
+
+    def _take(self, project_id: str) -> None:
+        self._taken[project_id] += 1
+        if not self._grants(project_id):
             self._full_since = time.monotonic()
 
-    def _stand_in_line(self) -> None:
-        if not self._moves():
-            raise self._refusal()
+    def _stand_in_line(self, project_id: str) -> None:
+        has_its_share = self._taken[project_id] >= self._share(project_id)
+        room = self._longest_line // 2 if has_its_share else self._longest_line
+        if self._line >= room or not self._moves():
+            raise self._refusal(project_id)
         self._line += 1
         try:
-            if not self._free.wait_for(lambda: self._taken < self.limit, _LONGEST):
-                raise self._refusal()
+            if not self._free.wait_for(lambda: self._grants(project_id), _LONGEST):
+                raise self._refusal(project_id)
         finally:
             self._line -= 1
 
@@ -85,15 +105,19 @@ class Places:
         """Tell whether a caller can expect a place soon.
 
         Either as many places as the line needs came free just now; or all were taken only just
-        now, so that nobody knows yet, and the line is short.
+        now, so that nobody knows yet.
         """
         needed, recent = self._line + 1, time.monotonic() - _PATIENCE
         if len(self._released) >= needed and self._released[-needed] > recent:
             return True
-        return self._full_since > recent and needed <= self.limit // _SHORT
+        return self._full_since > recent
 
-    def _refusal(self) -> exceptions.Unavailable:
+    def _refusal(self, project_id: str) -> exceptions.ServiceError:
+        has = self._taken[project_id]
+        if has >= self._share(project_id):
+            return exceptions.TooManyRequests(
+                f"Synchronous executions of the project hold {has} of the {self.limit} places that"
+                " this process has for them, and what is left is for other projects." + _ADVICE)
         return exceptions.Unavailable(
             f"Synchronous executions hold all {self.limit} places that this process has for them."
-            " Try again later, or send sync = false and look at the execution until it has ended."
-        )
+            + _ADVICE)

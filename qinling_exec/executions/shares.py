@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
 #: One place of so many is kept for projects that have less than their share.
-_RESERVE = 8
+RESERVE = 8
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,16 @@ def share(total: int, projects: Iterable[str]) -> float:
     return total / (len(set(projects)) + 1)
 
 
+def grants(mine: int, fair: float, free: int, reserve: int) -> bool:
+    """Tell whether a project may have one more of the free places.
+
+    :param mine: places that it has.
+    :param fair: its share.
+    :param reserve: how many of the free ones are for projects below their share.
+    """
+    return free > reserve or (free > 0 and mine < fair)
+
+
 def allot(demands: Iterable[Demand[K]], has: Mapping[str, int], total: int, free: int,
           fits: Callable[[K], bool] = lambda key: True) -> Counter[K]:
     """Give out free places one by one, each to the project that has the least.
@@ -57,7 +67,7 @@ def allot(demands: Iterable[Demand[K]], has: Mapping[str, int], total: int, free
     given: Counter[K] = Counter()
     while free > 0:
         waiting = [demand for demand in waiting if left[demand.key] > 0 and (
-            free > total // _RESERVE or mine[demand.project_id] < fair)]
+            grants(mine[demand.project_id], fair, free, total // RESERVE))]
         if not waiting:
             break
         chosen = min(waiting, key=lambda demand: (mine[demand.project_id], demand.since))

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import requests
 
@@ -73,25 +74,65 @@ def test_synchronous_callers_leave_threads_to_the_others(start_service: Callable
     running = start_service(settings="[api]\nthreads = 8\nmax_sync_waits = 3\n")
     api = running.api()
     function = api.function(MODULE, timeout="60")
-    with ThreadPoolExecutor(12) as pool:
-        callers = [running.api() for _ in range(12)]
-        replies = [pool.submit(start, one, function, ledger, sync=True) for one in callers]
-        processes.wait_for(lambda: sum(reply.done() for reply in replies) == 9, 20)
-        assert sum(reply.done() for reply in replies) == 9
-        for reply in replies:
-            if reply.done():
-                assert "all 3 places" in refused(reply.result(), 503)
-        assert processes.wait_for(lambda: len(api.listed()) == 3, 20)
+    callers = [running.api() for _ in range(12)]
+    with flooded(callers, function, ledger, 2) as replies:
+        assert processes.wait_for(lambda: len(api.listed()) == 2, 20)
         ledger.gate.set()
         kept = [reply.result() for reply in replies if reply.result().status_code == 201]
-        assert [reply.json()["status"] for reply in kept] == ["success"] * 3
+        assert [reply.json()["status"] for reply in kept] == ["success"] * 2
     for one in (*callers, api):
         one.close()
 
 
+def test_one_project_never_holds_all_places(start_service: Callable[..., Running],
+                                            ledger: Ledger) -> None:
+    """One with three times as many callers as there are places refuses nobody but itself."""
+    running = start_service(settings="[api]\nthreads = 24\nmax_sync_waits = 16\n"
+                                     "[engine]\nfunction_concurrency = 16\n")
+    first, second, third = (running.api(project=name) for name in "abc")
+    function = first.function(MODULE, timeout="60")
+    callers = [running.api(project="a") for _ in range(48)]
+    with flooded(callers, function, ledger, 14), ThreadPoolExecutor(1) as pool:
+        hello = second.function()
+        for _ in range(5):
+            assert second.run(hello)["status"] == "success"
+        waits = pool.submit(start, running.api(project="b"), second.function(MODULE, timeout="60"),
+                            ledger, sync=True)
+        assert processes.wait_for(lambda: len(ledger.lines) == 15, 20)
+        assert third.run(third.function())["status"] == "success"
+        text = refused(start(first, function, ledger, sync=True), 429)
+        assert "hold 14 of the 16 places" in text
+        for api, name in ((first, function), (second, hello)):
+            assert start(api, name, ledger).status_code == 201
+        assert len(first.listed()) == 15
+        ledger.gate.set()
+        assert waits.result().json()["status"] == "success"
+    for one in (*callers, first, second, third):
+        one.close()
+
+
+@contextlib.contextmanager
+def flooded(callers: list[Api], function: str, ledger: Ledger,
+            kept: int) -> Iterator[list[Future[requests.Response]]]:
+    """Have synchronous callers of one project hold so many places; the others are refused."""
+    with ThreadPoolExecutor(len(callers)) as pool:
+        try:
+            replies = [pool.submit(start, one, function, ledger, sync=True) for one in callers]
+            over = len(callers) - kept
+            processes.wait_for(lambda: sum(reply.done() for reply in replies) >= over, 20)
+            done = [reply.result() for reply in replies if reply.done()]
+            assert len(done) == over
+            for reply in done:
+                assert "places that this process has" in refused(reply, 429)
+            assert processes.wait_for(lambda: len(ledger.lines) == kept, 20)
+            yield replies
+        finally:
+            ledger.gate.set()
+
+
 def test_short_runs_stand_in_line(start_service: Callable[..., Running]) -> None:
     """Nobody is refused while all runs are short; on a busy machine some may not be."""
-    running = start_service(settings="[api]\nthreads = 16\nmax_sync_waits = 8\n")
+    running = start_service(settings="[api]\nthreads = 32\nmax_sync_waits = 8\n")
     api = running.api()
     function = api.function()
     for _ in range(10):
@@ -100,7 +141,7 @@ def test_short_runs_stand_in_line(start_service: Callable[..., Running]) -> None
         replies = list(pool.map(lambda _: _hello(running, function), range(200)))
     for reply in replies:
         if reply.status_code != 201:
-            assert "all 8 places" in refused(reply, 503)
+            assert "of the 8 places" in refused(reply, 429)
             assert max(one.elapsed.total_seconds() for one in replies) > SHORT
     api.close()
 
