@@ -59,7 +59,7 @@ def _complaint(subject: Subject, package: bytes, entry: str,
     """Carry out one check, the one of the end if it is None; return what is wrong."""
     with subject.start() as place:
         client = Client(place.host, place.port, package, entry)
-        _wait(client)
+        _wait(client, place)
         try:
             if check is None:
                 _ends(client, place)
@@ -81,9 +81,11 @@ def _ends(client: Client, place: Place) -> None:
         raise Failed("the run that was going on did not come to its end")
 
 
-def _wait(client: Client) -> None:
+def _wait(client: Client, place: Place) -> None:
     until = time.monotonic() + _ANSWER_SECONDS
     while not client.answers():
+        if (ended := place.ended()) is not None:
+            raise NotStarted(f"the worker did not start: {ended}")
         if time.monotonic() > until:
             raise NotStarted(f"the worker does not answer GET /ping on port {client.port} within"
                              f" {_ANSWER_SECONDS:.0f} seconds")

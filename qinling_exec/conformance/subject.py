@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pathlib
 import secrets
 import shlex
 import signal
@@ -19,6 +20,8 @@ from typing import Any, Protocol
 
 _START_SECONDS = 60.0
 _PORT = 9090
+#: Of what a command said before it ended, in characters.
+_SAID = 1000
 
 
 class NotStarted(Exception):
@@ -30,6 +33,9 @@ class Place(Protocol):
 
     host: str
     port: int
+
+    def ended(self) -> str | None:
+        """Return what is known of how it came to its end, None while it runs."""
 
     def end(self) -> int | None:
         """Ask it to end as the service would; return its exit status where that is known."""
@@ -43,9 +49,18 @@ class Subject(Protocol):
 
 
 class _Process:
-    def __init__(self, process: subprocess.Popen[bytes], port: int) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], port: int,
+                 errors: pathlib.Path) -> None:
         self.host, self.port = "127.0.0.1", port
         self.process = process
+        self._errors = errors
+
+    def ended(self) -> str | None:
+        """Return its exit status and the end of what it said."""
+        if self.process.poll() is None:
+            return None
+        said = self._errors.read_text(errors="replace").strip()[-_SAID:]
+        return f"it has ended with status {self.process.returncode}" + (said and f": {said}")
 
     def end(self) -> int | None:
         """Ask it to end, and wait."""
@@ -73,16 +88,18 @@ class Command:
         words = [word.replace("{port}", str(port)) for word in self._words]
         with tempfile.TemporaryDirectory(prefix="qinling-check-",
                                          ignore_cleanup_errors=True) as scratch:
+            errors = pathlib.Path(scratch) / "stderr"
             try:
-                process = subprocess.Popen(
-                    words, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                    start_new_session=True, cwd=scratch,
-                    env={"PATH": os.environ.get("PATH", os.defpath), "TMPDIR": scratch,
-                         "PYTHONPATH": os.environ.get("PYTHONPATH", "")})
+                with errors.open("wb") as stderr:
+                    process = subprocess.Popen(
+                        words, stdin=subprocess.DEVNULL, stderr=stderr,
+                        start_new_session=True, cwd=scratch,
+                        env={"PATH": os.environ.get("PATH", os.defpath), "TMPDIR": scratch,
+                             "PYTHONPATH": os.environ.get("PYTHONPATH", "")})
             except OSError as error:
                 raise NotStarted(f"{words[0]} can't be started: {error.strerror}") from error
             try:
-                yield _Process(process, port)
+                yield _Process(process, port, errors)
             finally:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
@@ -92,6 +109,10 @@ class Command:
 class _Pod:
     def __init__(self, host: str) -> None:
         self.host, self.port = host, _PORT
+
+    def ended(self) -> str | None:
+        """Not looked at again once it runs."""
+        return None
 
     def end(self) -> int | None:
         """Pods are deleted with their context; what status they had is not told."""

@@ -33,6 +33,7 @@ from qinling_exec.orchestrator.base import (
 )
 from qinling_exec.orchestrator.wire import Wire, WorkerRefused, WorkerUnreachable
 from qinling_exec.orchestrator.workers import READY, Worker
+from qinling_exec.runtime import journal
 
 LOG = logging.getLogger(__name__)
 _STOP_SECONDS = 5.0
@@ -41,7 +42,7 @@ _STOP_SECONDS = 5.0
 class _Process:
     """One worker process. It ends when this process does: it holds a pipe that closes then."""
 
-    def __init__(self, directory: pathlib.Path) -> None:
+    def __init__(self, directory: pathlib.Path, log: str) -> None:
         self.directory = directory
         self.address = f"unix:{directory}/sock"
         self.secret = secrets.token_urlsafe(32)
@@ -54,7 +55,8 @@ class _Process:
                 [sys.executable, "-m", "qinling_exec.runtime", "--listen", self.address,
                  "--scratch", str(directory / "scratch"), "--parent-fd", str(theirs)],
                 env={"PATH": os.defpath, "LANG": "C.UTF-8", "PYTHONPATH": package,
-                     "PYTHONDONTWRITEBYTECODE": "1", "QINLING_RUNTIME_SECRET": self.secret},
+                     "PYTHONDONTWRITEBYTECODE": "1", "QINLING_RUNTIME_SECRET": self.secret,
+                     journal.VARIABLE: log},
                 pass_fds=[theirs], stdin=subprocess.DEVNULL, cwd="/", start_new_session=True,
             )
         except BaseException:
@@ -94,6 +96,7 @@ class ProcessOrchestrator:
 
     def __init__(self, conf: cfg.ConfigOpts) -> None:
         self._size: int = conf.process.pool_size
+        self._log = "json" if conf.use_json else ""
         self._start_seconds: float = conf.engine.start_timeout
         self._directory, self._mine = directories.make(
             pathlib.Path(conf.process.run_directory or tempfile.gettempdir()))
@@ -247,7 +250,7 @@ class ProcessOrchestrator:
     def _start_one(self) -> _Process:
         """Start a worker and wait until it answers."""
         try:
-            process = _Process(self._directory / str(next(self._numbers)))
+            process = _Process(self._directory / str(next(self._numbers)), self._log)
         except OSError as error:
             raise OrchestratorError(
                 f"A worker process can't be started: {error.strerror}.") from error

@@ -5,12 +5,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import logging
 import os
 import sys
 import tempfile
 
-from qinling_exec.runtime import isolation, leftovers, system
+from qinling_exec.runtime import isolation, journal, leftovers, system
 from qinling_exec.runtime.server import Server
 
 
@@ -34,8 +33,7 @@ def main() -> int:
               " Only a worker on TCP, in a pod, may get it when it is specialised.",
               file=sys.stderr)
         return 2
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr,
-                        format="%(asctime)s worker[%(process)d] %(levelname)s %(message)s")
+    journal.install(os.environ.pop(journal.VARIABLE, ""))
     os.umask(0o022)  # runs may belong to another user, who must see the package
     scratch = options.scratch or tempfile.mkdtemp(prefix="qinling-worker-")
     what = isolation.probe(os.getpid())

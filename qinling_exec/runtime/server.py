@@ -14,7 +14,7 @@ import time
 from functools import partial
 from typing import Any
 
-from qinling_exec.runtime import ending, messages, spec
+from qinling_exec.runtime import ending, journal, messages, spec
 from qinling_exec.runtime.function import Function
 from qinling_exec.runtime.isolation import Isolation
 from qinling_exec.runtime.leftovers import Leftovers
@@ -199,9 +199,8 @@ class Server:
             self._idle_since = time.monotonic()
         result = run.outcome()
         if result["reason"] not in (None, "exception"):
-            ids = filter(None, (order.get("request_id"), order.get("global_request_id")))
-            LOG.info("%s: execution %s ended: %s", " ".join(map(str, ids)), run.id,
-                     result["reason"])
+            LOG.info("execution %s ended: %s", run.id, result["reason"],
+                     extra=journal.of_request(order))
         if stream:
             stream.send(b"R", json.dumps(result).encode(), last=True)
         else:

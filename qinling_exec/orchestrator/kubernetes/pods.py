@@ -14,6 +14,7 @@ from qinling_exec.orchestrator.base import ImageRun, OrchestratorError, PoolRequ
 from qinling_exec.orchestrator.kubernetes import names
 from qinling_exec.orchestrator.kubernetes.client import Object
 from qinling_exec.orchestrator.kubernetes.seen import Pod
+from qinling_exec.runtime import journal
 
 PORT = 9090
 CONTAINER = "worker"
@@ -40,6 +41,7 @@ class Shape:
     runtime_class: str | None
     untrusted_runtime_class: str | None
     image_user: int
+    log: str
 
     @classmethod
     def of(cls, conf: cfg.ConfigOpts) -> Shape:
@@ -48,7 +50,8 @@ class Shape:
         return cls(options.server_cpu, options.server_memory, options.boost_cpu,
                    options.request_percent, options.scratch_size, options.image_pull_policy,
                    tuple(options.image_pull_secrets), options.runtime_class,
-                   options.untrusted_runtime_class, options.image_user)
+                   options.untrusted_runtime_class, options.image_user,
+                   "json" if conf.use_json else "")
 
     def memory(self, size: Size) -> int:
         """Return the bytes that a worker of a size may use."""
@@ -93,6 +96,8 @@ def worker_spec(shape: Shape, pool: PoolRequest, size: Size) -> Object:
     resources = shape.resources(size, boost=True)
     for kind in resources.values():
         kind["ephemeral-storage"] = str(shape.scratch_size)
+    if shape.log:
+        container["env"] = [{"name": journal.VARIABLE, "value": shape.log}]
     container |= {
         "ports": [{"name": "worker", "containerPort": PORT, "protocol": "TCP"}],
         "readinessProbe": {"httpGet": {"path": "/ping", "port": PORT}, "periodSeconds": 1,

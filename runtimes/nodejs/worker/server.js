@@ -7,6 +7,7 @@ const fs = require('node:fs');
 const http = require('node:http');
 const path = require('node:path');
 const { Refused, unpack } = require('./archive');
+const journal = require('./journal');
 const { Ready, Run } = require('./run');
 
 const STREAM = 'application/vnd.qinling.run';
@@ -73,7 +74,7 @@ class Server {
 
   listen(host, port) {
     this.http.listen(port, host);
-    console.error(`worker listening on ${host}:${port}`);
+    journal.write('INFO', `listening on ${host}:${port}`);
   }
 
   async drain() {
@@ -85,7 +86,7 @@ class Server {
 
   refuse(request, response, error) {
     if (response.headersSent || response.destroyed) return response.destroy();
-    if (!(error instanceof Refused)) console.error(`a request failed: ${error.stack}`);
+    if (!(error instanceof Refused)) journal.write('ERROR', 'a request failed', { error });
     const [code, text] = error instanceof Refused ? [error.code, error.message] : [500, 'The worker failed.'];
     request.resume();
     return this.reply(response, code, { error: text });
@@ -208,6 +209,9 @@ class Server {
       if (!this.runs.size) this.clear();
     }
     setImmediate(() => this.prepare());
+    if (![null, 'exception'].includes(result.reason)) {
+      journal.write('INFO', `execution ${order.execution_id} ended: ${result.reason}`, { request: order });
+    }
     if (streamed) response.end(frame('R', Buffer.from(JSON.stringify(result))));
     else this.reply(response, 200, { ...result, logs: Buffer.concat(log).toString() });
   }

@@ -192,7 +192,7 @@ def test_no_part_of_a_token_is_in_audit_events(running: Deployed, caller: Api) -
 
 def test_the_request_ids_follow_an_execution(running: Deployed, caller: Api,
                                              tokens: dict[tuple[str, str], str]) -> None:
-    """From the API through the engine to the worker, which has no log of its own."""
+    """From the API through the engine to the worker, which writes to the engine's output."""
     admin = running.api(token=tokens["mine", "admin"])
     admin.new_runtime()
     function = caller.function("import os\ndef main():\n    os._exit(3)\n")
@@ -205,5 +205,7 @@ def test_the_request_ids_follow_an_execution(running: Deployed, caller: Api,
     (line,) = [one for one in entries(running) if one["message"] == wanted]
     context = line["context"]
     assert (context["request_id"], context["global_request_id"]) == (own, GLOBAL)
-    assert f"{own} {GLOBAL}: execution {made} ended: exit" in running.log
+    (line,) = [one for one in map(json.loads, re.findall(r"^{.*}$", running.log, re.MULTILINE))
+               if one["message"] == f"execution {made} ended: exit"]
+    assert line["context"] == {"request_id": own, "global_request_id": GLOBAL}
     admin.close()

@@ -6,6 +6,7 @@ from __future__ import annotations
 import pathlib
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -32,6 +33,15 @@ def python(source: str) -> str:
 def test_python_runtime() -> None:
     done = check("--command", f"env PYTHONPATH={_TREE} {sys.executable} -m qinling_exec.runtime"
                               " --listen 127.0.0.1:{port}")
+    assert [line for line in done.stdout.splitlines() if not line.startswith("ok ")] == []
+    assert len(done.stdout.splitlines()) == _NUMBER
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.skipif(not shutil.which("node"), reason="THERE IS NO NODE for the worker of Node.js")
+def test_nodejs_runtime() -> None:
+    main = _TREE / "runtimes/nodejs/worker/main.js"
+    done = check("--language", "nodejs", "--command", f"node {main} --listen 127.0.0.1:{{port}}")
     assert [line for line in done.stdout.splitlines() if not line.startswith("ok ")] == []
     assert len(done.stdout.splitlines()) == _NUMBER
     assert (done.returncode, done.stderr) == (0, "")
@@ -88,6 +98,7 @@ def test_worker_that_was_spoilt(change: str) -> None:
 @pytest.mark.parametrize(("arguments", "text"), [
     (["--command", "/nowhere/worker"], "/nowhere/worker can't be started"),
     (["--command", "true", "--package", "/nowhere.zip"], "/nowhere.zip: No such file"),
+    (["--command", "sh -c 'echo no port >&2; exit 3'"], "it has ended with status 3: no port"),
 ])
 def test_nothing_to_check(arguments: list[str], text: str) -> None:
     done = check(*arguments)
