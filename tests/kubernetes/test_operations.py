@@ -19,7 +19,9 @@ from tests.functional.deployment import Deployment
 from tests.functional.running import free_port
 from tests.kubernetes import rights
 from tests.kubernetes.apiserver import ApiServer
+from tests.kubernetes.cluster import Cluster
 from tests.kubernetes.rights import Access
+from tests.kubernetes.site import WORKER
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +33,8 @@ def port() -> int:
 @pytest.fixture(scope="module")
 def deployment(deploy: Callable[..., Deployment], server: ApiServer, port: int,
                tmp_path_factory: pytest.TempPathFactory) -> Deployment:
-    return deploy(settings={"monitoring": {"engine_port": port}}, kubernetes={
+    settings = {"DEFAULT": {"use_json": "true"}, "monitoring": {"engine_port": port}}
+    return deploy(settings=settings, kubernetes={
         "kubeconfig": server.kubeconfig(tmp_path_factory.mktemp("proxy")), "pool_replicas": 1})
 
 
@@ -56,6 +59,18 @@ def test_pods_that_were_started(deployment: Deployment, python_image: str, port:
     for kind in ("pool", "worker", "image"):
         assert f'qinling_exec_pod_start_seconds_count{{kind="{kind}"}} 1.0' in told
     assert "qinling_exec_worker_start_seconds_count 2.0" in told
+
+
+def test_what_workers_say(deployment: Deployment, cluster: Cluster, namespace: str) -> None:
+    """As JSON, like the engine; with the id of the request that asked for a run."""
+    api = deployment.api()
+    reply = api.request("POST", "/v1/executions", json={
+        "function_id": api.function("import os\ndef main():\n    os._exit(3)\n")})
+    said = cluster.kubectl("-n", namespace, "logs", "-l", WORKER, "--tail", "-1")
+    lines = [json.loads(line) for line in said.splitlines()]
+    (line,) = [line for line in lines
+               if line["message"] == f"execution {reply.json()['id']} ended: exit"]
+    assert line["context"] == {"request_id": reply.headers["X-Openstack-Request-Id"]}
 
 
 def test_whether_the_cluster_answers(deployment: Deployment, server: ApiServer, port: int,
