@@ -12,11 +12,15 @@ from qinling_exec.db.wakeup import Wakeup
 from qinling_exec.executions import reaper as module
 from qinling_exec.executions import records, states
 from qinling_exec.executions.ending import Ending
+from qinling_exec.executions.flusher import Flusher
 from qinling_exec.executions.holdings import Holdings
+from qinling_exec.executions.images import Images
 from qinling_exec.executions.outbox import Outbox
 from qinling_exec.executions.queue import Queue
 from qinling_exec.executions.reaper import Reaper
+from qinling_exec.executions.room import Room
 from qinling_exec.executions.waiters import Waiters
+from tests.unit.executions import image_runs
 
 TABLE = records.table
 
@@ -160,3 +164,27 @@ def reaper(database, rows, ending, holdings, fleet, monkeypatch):
     reaper = Reaper(database, Me(), ending, holdings, fleet, None, 15, 1)
     yield reaper
     reaper.stop()
+
+
+@pytest.fixture
+def driver():
+    return image_runs.Driver()
+
+
+@pytest.fixture
+def room():
+    return Room(0.5)
+
+
+@pytest.fixture
+def images(database, rows, driver, ending, holdings, room):
+    rows.runner("me")
+    rows.function(code='{"source": "image", "image": "i"}', entry=None, max_attempts=2)
+    flusher = Flusher(database)
+    flusher.start()
+    images = Images(database, driver, image_runs.Me(), ending, holdings, flusher, 1000, 4, room,
+                    lambda: None)
+    driver.images = images
+    yield images
+    images.leave()
+    flusher.stop()
