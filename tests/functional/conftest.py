@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,12 @@ def caller_of(target: Target) -> Iterator[Callable[..., Api]]:
     yield make
     for caller in callers:
         caller.close()
+
+
+@pytest.fixture
+def mark() -> str:
+    """What is in the command line of processes of a function, which run on this machine."""
+    return f"mark-{uuid.uuid4().hex}"
 
 
 @pytest.fixture

@@ -35,13 +35,16 @@ OPEN: list[Following | Talk] = []
 
 
 class Talk:
-    """Tells a running function what to print."""
+    """Tells a running function what to print.
 
-    def __init__(self, api: Api, **fields: Any) -> None:
+    :param function: that of :data:`TALKER` when it is there already.
+    """
+
+    def __init__(self, api: Api, function: str = "", **fields: Any) -> None:
         with socket.create_server((HOST, 0)) as server:
             server.settimeout(30)
-            made = api.run(api.function(TALKER, timeout="120"), {"port": server.getsockname()[1]},
-                           sync=False, **fields)
+            made = api.run(function or api.function(TALKER, timeout="120"),
+                           {"port": server.getsockname()[1]}, sync=False, **fields)
             self.id = str(made["id"])
             self._line = server.accept()[0]
         OPEN.append(self)

@@ -32,9 +32,12 @@ _OWN = {
     "service": "they look at the service's processes, files, log or socket",
     "ledger": _NEAR,
     "talk": _NEAR,
+    "mark": _NEAR,
 }
 _HEADERS = "their callers are made up of headers, which Keystone does not believe"
-_SKIPPED = pytest.StashKey[Counter[str]]()
+_SKIPPED = pytest.StashKey[Counter[tuple[str, str]]]()
+#: Tests left out for one reason that are named one by one.
+_FEW = 20
 
 
 class Given:
@@ -149,15 +152,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if not is_named(config):
         return
     reasons = {item: _reason(item, bool(_named(config)[1])) for item in items}
-    config.stash[_SKIPPED] = Counter(filter(None, reasons.values()))
+    config.stash[_SKIPPED] = Counter(
+        (reason, item.nodeid.partition("[")[0]) for item, reason in reasons.items() if reason)
     config.hook.pytest_deselected(items=[item for item in items if reasons[item]])
     items[:] = [item for item in items if not reasons[item]]
 
 
 def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
-    """Say what was taken out, and why."""
-    return [f"{count} tests are not for a deployment that is there: {reason}"
-            for reason, count in config.stash.get(_SKIPPED, Counter[str]()).most_common()]
+    """Say what was taken out, and why; by name while it is little."""
+    skipped = config.stash.get(_SKIPPED, Counter[tuple[str, str]]())
+    lines = []
+    for reason in sorted({reason for reason, _ in skipped}):
+        names = [name for why, name in skipped if why == reason]
+        count = sum(skipped[reason, name] for name in names)
+        lines.append(f"{count} tests are not for a deployment that is there: {reason}")
+        lines += [f"  left out: {name}" for name in names if len(names) <= _FEW]
+    return lines
 
 
 def _reason(item: pytest.Item, keystone: bool) -> str:

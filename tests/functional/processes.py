@@ -40,6 +40,11 @@ def command(pid: int) -> str:
     return line.replace(b"\0", b" ").decode("utf8", "replace")
 
 
+def marked(mark: str) -> list[str]:
+    """Return the command lines with a mark of all processes of this machine, also in pods."""
+    return [line for line in map(command, _all()) if mark in line]
+
+
 def parent(pid: int) -> int | None:
     """Return the parent of a process, None when it is not there."""
     return _all().get(pid, (None,))[0]

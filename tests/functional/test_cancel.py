@@ -61,6 +61,18 @@ def main(mark, port, **kwargs):
 '''.replace("HOST", HOST)
 
 
+@pytest.fixture(scope="module")
+def waiter(session_api: Api) -> str:
+    """A function that waits at the ledger."""
+    return session_api.function(MODULE, timeout="60")
+
+
+@pytest.fixture(scope="module")
+def stubborn(session_api: Api) -> str:
+    """A function whose processes do not want to end."""
+    return session_api.function(STUBBORN, timeout="60")
+
+
 def cancel(api: Api, execution_id: str, status: int = 200) -> dict[str, object]:
     return dict(api.ok("POST", f"/v1/executions/{execution_id}/cancel", status))
 
@@ -73,8 +85,8 @@ def begin(api: Api, function: str, ledger: Ledger, **more: object) -> str:
     return str(made["id"])
 
 
-def test_a_running_one(api: Api, ledger: Ledger) -> None:
-    made = begin(api, api.function(MODULE, timeout="60"), ledger)
+def test_a_running_one(api: Api, waiter: str, ledger: Ledger) -> None:
+    made = begin(api, waiter, ledger)
     reply = cancel(api, made)
     assert reply == api.show(made)
     assert reply["status"] == "cancelled"
@@ -84,21 +96,16 @@ def test_a_running_one(api: Api, ledger: Ledger) -> None:
     assert api.listed(status="neq:cancelled", id=made) == []
 
 
-def test_with_everything_that_it_started(api: Api, ledger: Ledger) -> None:
+def test_with_everything_that_it_started(api: Api, stubborn: str, ledger: Ledger) -> None:
     mark = str(uuid.uuid4())
-    function = api.function(STUBBORN, timeout="60")
-    made = api.run(function, {"mark": mark, "port": ledger.port}, sync=False)["id"]
+    made = api.run(stubborn, {"mark": mark, "port": ledger.port}, sync=False)["id"]
     assert processes.wait_for(lambda: ledger.lines, 30)
-    assert len(_marked(mark)) == 2
+    assert len(processes.marked(mark)) == 2
     before = time.monotonic()
     assert cancel(api, made)["status"] == "cancelled"
-    assert _marked(mark) == []
+    assert processes.marked(mark) == []
     assert time.monotonic() - before < 5
     assert api.log(made) == b"printed before\n"
-
-
-def _marked(mark: str) -> list[str]:
-    return [line for line in map(processes.command, processes._all()) if mark in line]
 
 
 def test_one_that_waits(start_service: Callable[..., Running], ledger: Ledger) -> None:
@@ -127,8 +134,8 @@ def test_one_that_has_ended(api: Api) -> None:
         assert api.show(made["id"]) == made
 
 
-def test_twice(api: Api, ledger: Ledger) -> None:
-    made = begin(api, api.function(MODULE, timeout="60"), ledger)
+def test_twice(api: Api, waiter: str, ledger: Ledger) -> None:
+    made = begin(api, waiter, ledger)
     with ThreadPoolExecutor(8) as pool:
         replies = list(pool.map(
             lambda _: api.request("POST", f"/v1/executions/{made}/cancel"), range(8)))
@@ -137,14 +144,15 @@ def test_twice(api: Api, ledger: Ledger) -> None:
     assert "cancelled" in api.refused("POST", f"/v1/executions/{made}/cancel", 409)
 
 
-def test_the_synchronous_caller_gets_the_record(target: Target, api: Api,
+def test_the_synchronous_caller_gets_the_record(target: Target, api: Api, waiter: str,
                                                 ledger: Ledger) -> None:
-    function = api.function(MODULE, timeout="60")
+    mark = str(uuid.uuid4())
     with ThreadPoolExecutor(1) as pool:
         caller = target.api()
-        reply = pool.submit(caller.run, function, {"port": ledger.port, "wait": True})
+        reply = pool.submit(caller.run, waiter, {"port": ledger.port, "wait": True},
+                            description=mark)
         assert processes.wait_for(lambda: ledger.lines, 30)
-        (made,) = api.listed(function_id=function)
+        (made,) = api.listed(description=mark)
         cancelled = cancel(api, made["id"])
         assert reply.result(20) == cancelled
         caller.close()
@@ -156,21 +164,21 @@ def test_nothing(api: Api, execution: str) -> None:
     api.refused("POST", f"/v1/executions/{execution}/cancel", status)
 
 
-def test_of_another_project(api: Api, caller_of: Callable[..., Api], ledger: Ledger) -> None:
-    made = begin(api, api.function(MODULE, timeout="60"), ledger)
+def test_of_another_project(api: Api, caller_of: Callable[..., Api], waiter: str,
+                            ledger: Ledger) -> None:
+    made = begin(api, waiter, ledger)
     other = caller_of(project="other", roles="member")
     other.refused("POST", f"/v1/executions/{made}/cancel", 404)
     assert api.show(made)["status"] == "running"
     cancel(api, made)
 
 
-def test_delete_ends_what_runs(api: Api, ledger: Ledger) -> None:
+def test_delete_ends_what_runs(api: Api, stubborn: str, ledger: Ledger) -> None:
     mark = str(uuid.uuid4())
-    function = api.function(STUBBORN, timeout="60")
-    made = api.run(function, {"mark": mark, "port": ledger.port}, sync=False)["id"]
+    made = api.run(stubborn, {"mark": mark, "port": ledger.port}, sync=False)["id"]
     assert processes.wait_for(lambda: ledger.lines, 30)
     api.ok("DELETE", f"/v1/executions/{made}", 204)
-    assert _marked(mark) == []
+    assert processes.marked(mark) == []
     api.refused("GET", f"/v1/executions/{made}", 404)
 
 

@@ -21,13 +21,19 @@ def logged(session_api: Api) -> str:
     return str(session_api.run(session_api.function(code))["id"])
 
 
+@pytest.fixture(scope="module")
+def silent(session_api: Api) -> str:
+    """An execution that has printed nothing."""
+    return str(session_api.run(session_api.function())["id"])
+
+
 def test_whole_log(api: Api, logged: str) -> None:
     assert api.log(logged) == ALPHABET
     assert api.log(logged, Accept="*/*") == ALPHABET
 
 
-def test_nothing_printed(api: Api) -> None:
-    assert api.log(api.run(api.function())["id"]) == b""
+def test_nothing_printed(api: Api, silent: str) -> None:
+    assert api.log(silent) == b""
 
 
 def test_stdout_and_stderr_in_their_order(api: Api) -> None:
@@ -122,9 +128,8 @@ def test_log_says_that_ranges_can_be_asked_for(api: Api, logged: str) -> None:
     assert reply.headers["Accept-Ranges"] == "bytes"
 
 
-def test_range_of_an_empty_log(api: Api) -> None:
-    made = api.run(api.function())
-    reply = api.request("GET", f"/v1/executions/{made['id']}/log",
+def test_range_of_an_empty_log(api: Api, silent: str) -> None:
+    reply = api.request("GET", f"/v1/executions/{silent}/log",
                         headers={"Accept": "text/plain", "Range": "bytes=0-"})
     assert reply.status_code in (200, 416)
     assert reply.status_code == 416 or reply.content == b""

@@ -14,10 +14,11 @@ import requests
 from tests.functional import processes
 from tests.functional.client import Api
 from tests.functional.deployment import Deployment
-from tests.functional.followers import OPEN, Following, Talk
+from tests.functional.followers import OPEN, TALKER, Following, Talk
 from tests.functional.running import Running
 
 pytestmark = pytest.mark.every_database
+
 
 @pytest.fixture(autouse=True)
 def closed() -> Iterator[None]:
@@ -27,9 +28,14 @@ def closed() -> Iterator[None]:
         OPEN.pop().close()
 
 
+@pytest.fixture(scope="module")
+def talker(session_api: Api) -> str:
+    return session_api.function(TALKER, timeout="120")
+
+
 @pytest.fixture
-def talk(api: Api) -> Talk:
-    return Talk(api)
+def talk(api: Api, talker: str) -> Talk:
+    return Talk(api, talker)
 
 
 def test_from_before_the_start_to_the_end(api: Api, talk: Talk) -> None:
@@ -160,8 +166,8 @@ def test_http_1_0(api: Api, talk: Talk) -> None:
 
 
 @pytest.mark.usefixtures("ledger")  # functions have to reach this machine
-def test_cancelled_and_deleted(api: Api) -> None:
-    talks = [Talk(api), Talk(api)]
+def test_cancelled_and_deleted(api: Api, talker: str) -> None:
+    talks = [Talk(api, talker), Talk(api, talker)]
     followers = [Following(api, one.id) for one in talks]
     for one, follower in zip(talks, followers, strict=True):
         one.say(b"said\n")

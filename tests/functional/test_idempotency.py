@@ -19,9 +19,9 @@ from tests.functional.running import Running
 pytestmark = pytest.mark.every_database
 
 
-@pytest.fixture
-def function(api: Api) -> str:
-    return api.function(MODULE)
+@pytest.fixture(scope="module")
+def function(session_api: Api) -> str:
+    return session_api.function(MODULE)
 
 
 def post(api: Api, key: str, body: dict[str, Any], status: int = 201) -> Any:
@@ -99,9 +99,9 @@ def test_fifty_at_once_make_one(api: Api, function: str, ledger: Ledger, key: st
 
 
 def test_another_project_has_keys_of_its_own(caller_of: Callable[..., Api], api: Api,
-                                             ledger: Ledger, key: str) -> None:
+                                             function: str, ledger: Ledger, key: str) -> None:
     other = caller_of(project=f"other-{key[:8]}")
-    first = post(api, key, body(api.function(MODULE), ledger))
+    first = post(api, key, body(function, ledger))
     second = post(other, key, body(other.function(MODULE), ledger))
     assert first["id"] != second["id"]
     assert ledger.lines == ["run", "run"]

@@ -17,100 +17,118 @@ from tests.functional.running import Running
 pytestmark = pytest.mark.every_database
 
 _RUN = "def main(**kwargs):\n    "
+#: What a function of the module's returns, raises, or does to itself.
+_VALUES = (
+    None, True, 0, -1.5, "", "text ✓ \U0001f600", [], {}, [1, ["a", {"b": None}]],
+    {"a": {"b": [1]}},
+    9007199254740993, 123456789012345678901234567890, "nul \0 in it", "line\nline",
+)
+_RAISED = {
+    "raise ValueError('no good ✓')": "ValueError: no good ✓",
+    "raise KeyError('k')": "KeyError: 'k'",
+    "raise Exception()": "Exception",
+    "1 / 0": "ZeroDivisionError: division by zero",
+    "import there_is_no_such_module": "ModuleNotFoundError: No module named",
+    "raise KeyboardInterrupt": "KeyboardInterrupt",
+    "raise BaseException('base')": "BaseException: base",
+    "return main(case, **kwargs)": "RecursionError: maximum recursion depth exceeded",
+}
+_ENDS = {
+    "_exit(0)": "os._exit(0)",
+    "_exit(3)": "os._exit(3)",
+    "exit()": "sys.exit()",
+    "exit(text)": "sys.exit('bye')",
+    "SIGTERM": "os.kill(os.getpid(), signal.SIGTERM); time.sleep(20)",
+    "abort": "os.abort()",
+    "closed-and-gone": "os.closerange(0, 1000); os._exit(0)",
+}
+_NO_JSON = {
+    "return {1, 2}": "set", "return object()": "object", "return b'x'": "bytes",
+    "return float('nan')": "nan|JSON", "return [float('inf')]": "inf|JSON",
+    "return {(1, 2): 3}": "tuple|keys",
+    "a = []; a.append(a); return a": "(?i)circular|JSON",
+    "return (i for i in [1])": "generator",
+}
+
+
+@pytest.fixture(scope="module")
+def cases(session_api: Api) -> str:
+    """A function that does one of many things: each of its own would need a worker of its own."""
+    statements = [*(f"return {value!r}" for value in _VALUES), *_RAISED, *_ENDS.values(),
+                  *_NO_JSON]
+    code = "import os\nimport signal\nimport sys\nimport time\n\n\ndef main(case, **kwargs):\n"
+    code += "".join(f"    if case == {statement!r}:\n        {statement}\n"
+                    for statement in statements)
+    return session_api.function(f"{code}    raise LookupError(case)\n", timeout="10")
 
 
 def _outcome(api: Api, code: str, **fields: str) -> tuple[str, object, str]:
     """Run a function once; return status, output and log."""
-    made = api.run(api.function(code, **fields))
+    return _outcome_of(api, api.function(code, **fields))
+
+
+def _outcome_of(api: Api, function: str, **given: str) -> tuple[str, object, str]:
+    made = api.run(function, given or None)
     assert made["status"] in ("success", "failed"), made
     assert set(result(made)) == {"output", "duration"}, made
     assert api.show(made["id"])["result"] == made["result"]
     return made["status"], output(made), api.log(made["id"]).decode()
 
 
-@pytest.mark.parametrize("value", [
-    None, True, 0, -1.5, "", "text ✓ \U0001f600", [], {}, [1, ["a", {"b": None}]],
-    {"a": {"b": [1]}},
-    9007199254740993, 123456789012345678901234567890, "nul \0 in it", "line\nline",
-])
-def test_value_comes_back(api: Api, value: object) -> None:
-    assert _outcome(api, f"{_RUN}return {value!r}\n") == ("success", value, "")
+@pytest.mark.parametrize("value", _VALUES)
+def test_value_comes_back(api: Api, cases: str, value: object) -> None:
+    assert _outcome_of(api, cases, case=f"return {value!r}") == ("success", value, "")
 
 
 def test_large_output(api: Api) -> None:
     assert _outcome(api, f"{_RUN}return 'o' * 300000\n") == ("success", "o" * 300000, "")
 
 
-@pytest.mark.parametrize(("statement", "expected"), [
-    ("raise ValueError('no good ✓')", "ValueError: no good ✓"),
-    ("raise KeyError('k')", "KeyError: 'k'"),
-    ("raise Exception()", "Exception"),
-    ("1 / 0", "ZeroDivisionError: division by zero"),
-    ("import there_is_no_such_module", "ModuleNotFoundError: No module named"),
-    ("raise KeyboardInterrupt", "KeyboardInterrupt"),
-    ("raise BaseException('base')", "BaseException: base"),
-    ("return main(**kwargs)", "RecursionError: maximum recursion depth exceeded"),
-])
-def test_exception(api: Api, statement: str, expected: str) -> None:
-    status, said, log = _outcome(api, f"{_RUN}{statement}\n")
+@pytest.mark.parametrize(("statement", "expected"), _RAISED.items())
+def test_exception(api: Api, cases: str, statement: str, expected: str) -> None:
+    status, said, log = _outcome_of(api, cases, case=statement)
     assert status == "failed"
     assert str(said).startswith(expected)
     assert "Traceback" in log
-    assert 'main.py", line 2' in log
+    assert 'main.py", line ' in log
     # The frames of the runtime itself are nothing to the user.
     assert "qinling_exec" not in log
 
 
-@pytest.mark.parametrize("code", [
-    "import os\n\n\ndef main(**kwargs):\n    os._exit(0)\n",
-    "import os\n\n\ndef main(**kwargs):\n    os._exit(3)\n",
-    "import sys\n\n\ndef main(**kwargs):\n    sys.exit()\n",
-    "import sys\n\n\ndef main(**kwargs):\n    sys.exit('bye')\n",
-    "import os\nimport signal\n\n\ndef main(**kwargs):\n    os.kill(os.getpid(), signal.SIGTERM)\n"
-    "    import time\n    time.sleep(20)\n",
-    "import os\n\n\ndef main(**kwargs):\n    os.abort()\n",
-    "import os\n\n\ndef main(**kwargs):\n    os.closerange(0, 1000)\n    os._exit(0)\n",
-], ids=["_exit(0)", "_exit(3)", "exit()", "exit(text)", "SIGTERM", "abort", "closed-and-gone"])
-def test_end_without_a_result_is_an_honest_failure(api: Api, code: str) -> None:
-    status, said, _ = _outcome(api, code, timeout="10")
+@pytest.mark.parametrize("statement", _ENDS.values(), ids=_ENDS.keys())
+def test_end_without_a_result_is_an_honest_failure(api: Api, cases: str, statement: str) -> None:
+    status, said, _ = _outcome_of(api, cases, case=statement)
     assert status == "failed"
     assert isinstance(said, str)
     assert len(said) > 10
     assert "timeout" not in said
 
 
-@pytest.mark.parametrize(("statement", "kind"), [
-    ("return {1, 2}", "set"), ("return object()", "object"), ("return b'x'", "bytes"),
-    ("return float('nan')", "nan|JSON"), ("return [float('inf')]", "inf|JSON"),
-    ("return {(1, 2): 3}", "tuple|keys"), ("a = []; a.append(a); return a", "(?i)circular|JSON"),
-    ("return (i for i in [1])", "generator"),
-])
-def test_what_is_not_json(api: Api, statement: str, kind: str) -> None:
-    status, said, _ = _outcome(api, f"{_RUN}{statement}\n")
+@pytest.mark.parametrize(("statement", "kind"), _NO_JSON.items())
+def test_what_is_not_json(api: Api, cases: str, statement: str, kind: str) -> None:
+    status, said, _ = _outcome_of(api, cases, case=statement)
     assert status == "failed"
     assert re.search(kind, str(said)), said
 
 
-def test_timeout_ends_the_whole_tree(api: Api, service: Running) -> None:
-    mark = "orphan-of-a-timeout"
+def test_timeout_ends_the_whole_tree(api: Api, mark: str) -> None:
     code = ("import subprocess\nimport time\n\n\ndef main(**kwargs):\n    print('started')\n"
             "    subprocess.Popen(['/bin/sh', '-c',"
             f" 'trap \"\" TERM; sleep 100; : {mark}'], start_new_session=True)\n"
             "    time.sleep(100)\n")
     status, said, log = _outcome(api, code, timeout="1")
     assert (status, said, log) == ("failed", "Function execution timeout", "started\n")
-    processes.wait_for(lambda: not any(mark in line for line in service.below().values()), 5)
-    assert not [line for line in service.below().values() if mark in line]
+    processes.wait_for(lambda: not processes.marked(mark), 5)
+    assert processes.marked(mark) == []
 
 
-def test_process_left_behind_dies_with_its_run(api: Api, service: Running) -> None:
-    mark = "daemon-of-a-run"
+def test_process_left_behind_dies_with_its_run(api: Api, mark: str) -> None:
     code = ("import subprocess\n\n\ndef main(**kwargs):\n"
             f"    subprocess.Popen(['/bin/sh', '-c', 'sleep 100; : {mark}'],"
             " start_new_session=True)\n    return 'left it'\n")
     assert _outcome(api, code)[:2] == ("success", "left it")
-    processes.wait_for(lambda: not any(mark in line for line in service.below().values()), 5)
-    assert not [line for line in service.below().values() if mark in line]
+    processes.wait_for(lambda: not processes.marked(mark), 5)
+    assert processes.marked(mark) == []
 
 
 def test_too_much_memory(api: Api) -> None:
