@@ -150,13 +150,13 @@ class Service:
         quotas = Quotas(self.database, self._limits, self.conf.limits.queued)
         return Acceptance(self.database, keys, quotas, runs_images=self._driver.runs_images)
 
-    def _give_up_worker(self, worker: Worker, execution_id: str) -> None:
+    def _give_up_worker(self, worker: Worker) -> None:
         """End a worker that hangs; what has no rights for that has an engine do it.
 
         :raises TimeoutError: no engine has done so.
         """
         if self._fleet is not None:
-            self._fleet.end_run(worker, execution_id)
+            self._fleet.end_hung(worker)
             return
         if self._wire.is_gone(worker):
             self.workers.remove(worker.name)

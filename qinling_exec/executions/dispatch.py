@@ -78,14 +78,14 @@ class Dispatch:
 
     :param may_start: tells whether a runner's lease holds: what others may have taken over is not
         begun.
-    :param on_hung: called with a worker that neither answers nor ends a run, and the run's
-        execution; returns when both have ended, and raises what keeps it from that.
+    :param on_hung: called with a worker that neither answers nor ends a run; returns when both
+        have ended, and raises what keeps it from that.
     :param why_lost: finds out why a worker that broke off is none any more; empty: nobody knows.
     """
 
     def __init__(self, wire: Wire, slots: Slots, flusher: Flusher, log_size: int,
                  may_start: Callable[[str], bool],
-                 on_hung: Callable[[Worker, str], object],
+                 on_hung: Callable[[Worker], object],
                  why_lost: Callable[[Worker], str] = lambda worker: "") -> None:
         self._wire = wire
         self._slots = slots
@@ -152,7 +152,7 @@ class Dispatch:
         if self._wire.cancel(worker, fence.execution_id):
             return True
         try:
-            self._on_hung(worker, fence.execution_id)
+            self._on_hung(worker)
         except Exception as error:
             LOG.warning("Worker %s could not be given up: %s", worker.name, error)
             return False

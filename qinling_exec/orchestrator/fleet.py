@@ -119,12 +119,12 @@ class Fleet:
 
     def end_run(self, worker: Worker, execution_id: str) -> None:
         """End a run that a dead process left on a worker; one that does not listen goes too."""
-        if self._wire.cancel(worker, execution_id):
-            return
-        if self._is_lost(worker):
-            self._died(worker)
-        else:
-            self._gone(worker)
+        if not self._wire.cancel(worker, execution_id):
+            self.end_hung(worker)
+
+    def end_hung(self, worker: Worker) -> None:
+        """End a worker that does not listen, with all that runs there."""
+        (self._died if self._is_lost(worker) else self._gone)(worker)
 
     def abandon(self, worker: Worker) -> None:
         """See to a worker that a dead engine left behind: another engine's, or at its end."""

@@ -36,7 +36,7 @@ from qinling_exec.orchestrator.workers import READY, Worker
 from qinling_exec.runtime import journal
 
 LOG = logging.getLogger(__name__)
-_STOP_SECONDS = 5.0
+_STOP_SECONDS = 3.0
 
 
 class _Process:

@@ -80,7 +80,7 @@ def build(line, valid=True):
     slots.borrow([WORKER])
     made = dispatch.Dispatch(line, slots, Logs(), 100,
                              lambda name: valid and name == "me",
-                             lambda worker, _: hung.append(worker.name))
+                             lambda worker: hung.append(worker.name))
     return made, slots, hung
 
 
@@ -151,7 +151,7 @@ def test_a_rest_that_does_not_end_is_not_waited_for():
 
 def test_what_may_go_on_is_not_attempted_again():
     """Nobody could end the worker that hung: another attempt would run beside the first."""
-    def on_hung(_worker, _execution_id):
+    def on_hung(_worker):
         raise TimeoutError("no engine has ended it")
 
     line = Line(error=WorkerLost("silent"), hears=False)
