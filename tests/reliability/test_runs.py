@@ -148,7 +148,9 @@ def test_runs_that_end_badly(site: Site, ledger: Ledger, then: str) -> None:
     bad = [history.create(function, {"ledger": ledger.port, "then": then}) for _ in range(4)]
     history.settle(60)
     assert {(history.show(one) or {})["status"] for one in good} == {"success"}
-    assert {(history.show(one) or {})["status"] for one in bad} == {"failed"}
+    ended = {(history.show(one) or {})["status"] for one in bad}
+    # With namespaces the parent is the first process of the run's own: nothing reaches it.
+    assert ended in ([{"success"}, {"failed"}] if then == "kill-parent" else [{"failed"}])
     assert {(history.show(one) or {})["attempts"] for one in bad} == {1}
     invariants.check([history], ledger, {function: Promise(max_attempts=3)})
 
