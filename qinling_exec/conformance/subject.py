@@ -169,11 +169,14 @@ def _describe(name: str, image: str) -> dict[str, Any]:
         "restartPolicy": "Never", "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
-        "volumes": [{"name": "scratch", "emptyDir": {"sizeLimit": "128Mi"}}],
+        "volumes": [{"name": name, "emptyDir": {"sizeLimit": "128Mi"}}
+                    for name in ("scratch", "runs")],
         "containers": [{
             "name": "worker", "image": image, "imagePullPolicy": "IfNotPresent",
             "resources": {"requests": {"cpu": "50m", "memory": "64Mi"},
                           "limits": {"cpu": "1", "memory": "512Mi"}},
             "securityContext": {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True,
                                 "capabilities": {"drop": ["ALL"]}},
-            "volumeMounts": [{"name": "scratch", "mountPath": "/tmp"}]}]}}
+            "env": [{"name": "QINLING_RUNTIME_SCRATCH", "value": "/qinling"}],
+            "volumeMounts": [{"name": "scratch", "mountPath": "/tmp"},
+                             {"name": "runs", "mountPath": "/qinling"}]}]}}

@@ -35,16 +35,19 @@ def main() -> int:
         return 2
     journal.install(os.environ.pop(journal.VARIABLE, ""))
     os.umask(0o022)  # runs may belong to another user, who must see the package
-    scratch = options.scratch or tempfile.mkdtemp(prefix="qinling-worker-")
-    what = isolation.probe(os.getpid())
+    apart = os.environ.get("QINLING_RUNTIME_SCRATCH")
+    scratch = options.scratch or tempfile.mkdtemp(prefix="qinling-worker-", dir=apart)
+    what = isolation.probe(os.getpid(), None if options.scratch else apart)
     system.set_dumpable(False)  # runs may have the same user: the secret is in this memory
-    asyncio.run(_serve(secret, options, scratch, what))
+    shared = leftovers.shared() if options.alone and not what.namespaces else []
+    if shared and apart:
+        shared.append(apart)  # a server before this one, which was killed, has left its scratch
+    asyncio.run(_serve(secret, options, scratch, what, shared))
     return 0
 
 
 async def _serve(secret: str, options: argparse.Namespace, scratch: str,
-                 what: isolation.Isolation) -> None:
-    shared = leftovers.shared() if options.alone and not what.namespaces else []
+                 what: isolation.Isolation, shared: list[str]) -> None:
     server = Server(secret, options.room, scratch, what, shared)
     await server.serve(options.listen, options.parent_fd)
 

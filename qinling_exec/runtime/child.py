@@ -22,7 +22,8 @@ class Work(NamedTuple):
     """What all runs of a worker have in common.
 
     entry: the function, None when it could not be had ahead of the runs.
-    scratch: where runs have their directories when there are no namespaces.
+    code: directory of the package.
+    scratch: where keepers have their directories when there are no namespaces.
     """
 
     entry: Entry | None
@@ -30,6 +31,7 @@ class Work(NamedTuple):
     limits: dict[str, int]
     memory_size: int
     room: int
+    code: str
     scratch: str
     isolation: isolation.Isolation
 

@@ -2,8 +2,8 @@
 """The process that looks after runs, one after the other: makes each, and ends all of it.
 
 Where there are namespaces it is the first process of its own, so that a run can neither see nor
-hurt anything outside, nor the keeper; elsewhere it adopts the orphans of its runs and finds what
-is to be killed in /proc.
+hurt anything outside, nor the keeper; elsewhere it adopts the orphans of its runs, finds what is
+to be killed in /proc, and takes from itself, and so from them, what would hurt others.
 """
 
 from __future__ import annotations
@@ -28,13 +28,15 @@ class Keeper:
 
     :param control: brings the descriptors of each run, then perhaps ``K``, which ends it; takes
         this process's id first, and the exit status of each run.
+    :param home: directory to be made for this keeper alone, where there are no namespaces.
     """
 
-    def __init__(self, control: socket.socket, work: child.Work) -> None:
+    def __init__(self, control: socket.socket, work: child.Work, home: str) -> None:
         self._control = control
         self._work = work
         self._own = work.isolation.namespaces
-        self._surroundings = surroundings.Surroundings(self._own, work.scratch,
+        self._home = home
+        self._surroundings = surroundings.Surroundings(self._own, home,
                                                        work.limits["scratch_size"])
 
     def serve(self) -> None:
@@ -45,7 +47,8 @@ class Keeper:
         if not self._own:
             system.adopt_orphans()
         work = self._work
-        isolation.confine(work.isolation, work.limits, work.memory_size, work.room)
+        isolation.confine(work.isolation, work.limits, work.memory_size, work.room, self._home,
+                          work.code)
         before = _limits()
         while True:
             message, descriptors = system.receive(self._control, 4)

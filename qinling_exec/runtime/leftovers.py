@@ -58,8 +58,4 @@ class Leftovers:
 
 def _remove(paths: list[str]) -> None:
     for path in paths:
-        if os.path.isdir(path) and not os.path.islink(path):
-            surroundings.remove(path)
-        else:
-            with contextlib.suppress(OSError):
-                os.unlink(path)
+        surroundings.remove(path)

@@ -17,7 +17,7 @@ _OWN = "/tmp/run"
 PYTHON = [sys.base_prefix, sys.prefix, *filter(os.path.isdir, sys.path)]
 
 
-def _in_shared(paths: list[str]) -> list[str]:
+def in_shared(paths: list[str]) -> list[str]:
     """Return those that are in shared directories, by any of their names, each tree once."""
     found: list[str] = []
     for path in sorted({name(path) for path in paths
@@ -29,7 +29,7 @@ def _in_shared(paths: list[str]) -> list[str]:
 
 
 #: Found here, before a package can change where modules come from.
-_SHOWN = _in_shared(PYTHON)
+_SHOWN = in_shared(PYTHON)
 
 
 def _cover(code: str, size: int, read_only: bool = False) -> list[str]:
@@ -68,13 +68,16 @@ class Surroundings:
     """What a keeper makes anew for each of its runs: its directory, and all that is private.
 
     :param private: each run has file systems and shared memory of its own.
-    :param scratch: where to make the directories when not.
+    :param home: directory of the keeper when not, in which to make them.
     :param size: bytes that each file system of a run may have.
     """
 
-    def __init__(self, private: bool, scratch: str, size: int) -> None:
+    def __init__(self, private: bool, home: str, size: int) -> None:
         self._private = private
-        self._own = _OWN if private else os.path.join(scratch, f"run-{os.getpid()}")
+        self._home = home
+        self._own = _OWN if private else os.path.join(home, "run")
+        if not private:
+            os.mkdir(home, 0o700)
         self._size = size
         self._covered: list[str] = []
         self._fresh: list[object] = []
@@ -89,7 +92,7 @@ class Surroundings:
             for path in self._covered:
                 system.unmount(path)
             self._covered = _cover(_CODE, self._size)
-        os.mkdir(self._own, 0o700)
+        os.makedirs(self._own, 0o700)
         os.chdir(self._own)
         if self._private and not _SHOWN:  # else there are more directories than are looked at
             self._fresh = self._state()
@@ -98,7 +101,10 @@ class Surroundings:
         """Remove what a run left, as far as it takes room."""
         if not self._private:
             os.chdir("/")
-            remove(self._own)
+            with contextlib.suppress(OSError):  # the run may have done anything to it
+                os.chmod(self._home, 0o700)
+                for name in os.listdir(self._home):
+                    remove(os.path.join(self._home, name))
 
     def _state(self) -> list[object]:
         """Return all that a run could change without writing to another file system.
@@ -119,16 +125,20 @@ class Surroundings:
         return found
 
 
-def remove(directory: str) -> None:
-    """Remove a directory, whatever modes are in it."""
+def remove(top: str) -> None:
+    """Remove a directory, whatever modes are in it, or anything else."""
     import shutil  # only without namespaces: every fork pays for what is loaded
 
-    shutil.rmtree(directory, ignore_errors=True)
-    if os.path.lexists(directory):
-        for path, _, _ in os.walk(directory):
+    if os.path.islink(top) or not os.path.isdir(top):
+        with contextlib.suppress(OSError):
+            os.unlink(top)
+        return
+    shutil.rmtree(top, ignore_errors=True)
+    if os.path.lexists(top):
+        for path, _, _ in os.walk(top):
             with contextlib.suppress(OSError):
                 os.chmod(path, 0o700)
                 for entry in os.scandir(path):
                     if entry.is_dir(follow_symlinks=False):
                         os.chmod(entry.path, 0o700)
-        shutil.rmtree(directory, ignore_errors=True)
+        shutil.rmtree(top, ignore_errors=True)

@@ -32,19 +32,21 @@ class Zygote:
 
     def __init__(self, control: socket.socket, order: dict[str, Any]) -> None:
         self._control = control
-        self._code: str = order["code"]
         self._preload: bool = order["preload"]
         self._work = Work(
             None, order["entry"], order["limits"], order["memory_size"], order["room"],
-            order["scratch"], isolation.Isolation(**order["isolation"]))
-        self._keepers: set[int] = set()
+            order["code"], order["scratch"], isolation.Isolation(**order["isolation"]))
+        #: Where there are no namespaces: the directory of each, and those of dead ones.
+        self._keepers: dict[int, str] = {}
+        self._left: list[str] = []
 
     def load(self) -> None:
         """Import the package as a user without rights; a failure is each run's own to tell."""
         kept_apart = self._work.isolation
-        isolation.become(kept_apart.user, [self._code, self._work.scratch])
+        isolation.become(kept_apart.user, [self._work.code, self._work.scratch])
         if kept_apart.namespaces:
-            self._code = surroundings.of_zygote(self._code, self._work.limits["scratch_size"])
+            self._work = self._work._replace(code=surroundings.of_zygote(
+                self._work.code, self._work.limits["scratch_size"]))
         else:
             system.set_dumpable(False)  # runs have the same user here
         system.die_with_parent()  # the package may hang, and never see that the server is gone
@@ -56,7 +58,7 @@ class Zygote:
         os.environ.clear()
         os.environ.update({"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8",
                            "HOME": "/tmp", "TMPDIR": "/tmp"})
-        sys.path[0] = self._code  # in place of the working directory
+        sys.path[0] = self._work.code  # in place of the working directory
         sys.argv = [""]
         sys.dont_write_bytecode = True
         stack_size(1 << 20)  # address space is what a run's memory is measured in
@@ -82,16 +84,19 @@ class Zygote:
             # Held back: a keeper that ends at once must be known when it is reaped.
             signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
             with contextlib.suppress(OSError):  # no process can be had: the server sees an end
-                pid = self._fork(socket.socket(fileno=descriptors[0]))
-                if not self._work.isolation.namespaces:
-                    self._keepers.add(pid)
+                self._fork(socket.socket(fileno=descriptors[0]))
             signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
 
-    def _fork(self, control: socket.socket) -> int:
+    def _fork(self, control: socket.socket) -> None:
+        # Nobody can guess the name, and so change the mode of what is not theirs to read.
+        home = os.path.join(self._work.scratch, os.urandom(6).hex())
         pid = os.fork()
         if pid:
             control.close()
-            return pid
+            self._left.clear()
+            if not self._work.isolation.namespaces:
+                self._keepers[pid] = home
+            return
         try:
             self._control.close()
             signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
@@ -104,7 +109,9 @@ class Zygote:
             control.send(os.readlink("/proc/self").encode())  # the id that the server sees
             if self._work.isolation.hidden:
                 system.mount_proc()
-            Keeper(control, self._work).serve()
+            for path in self._left:
+                surroundings.remove(path)
+            Keeper(control, self._work, home).serve()
         except BaseException:
             traceback.print_exc()
         finally:
@@ -120,10 +127,11 @@ class Zygote:
             if pid == 0:
                 break
             stray = True
-            self._keepers.discard(pid)
+            if pid in self._keepers:
+                self._left.append(self._keepers.pop(pid))
         if stray:
             # A keeper was killed: what it looked after is below this process now.
-            system.kill_strays(self._keepers)
+            system.kill_strays(set(self._keepers))
 
 
 def _open_streams() -> None:

@@ -21,7 +21,8 @@ def describe(name: str, image: str, memory: str = "256Mi", **labels: str) -> dic
             "enableServiceLinks": False, "terminationGracePeriodSeconds": 1,
             "securityContext": {"runAsNonRoot": True,
                                 "seccompProfile": {"type": "RuntimeDefault"}},
-            "volumes": [{"name": "scratch", "emptyDir": {"sizeLimit": "64Mi"}}],
+            "volumes": [{"name": name, "emptyDir": {"sizeLimit": "64Mi"}}
+                        for name in ("scratch", "runs")],
             "containers": [{
                 "name": "worker", "image": image, "imagePullPolicy": "IfNotPresent",
                 "ports": [{"containerPort": PORT}],
@@ -33,7 +34,9 @@ def describe(name: str, image: str, memory: str = "256Mi", **labels: str) -> dic
                 "securityContext": {"allowPrivilegeEscalation": False,
                                     "readOnlyRootFilesystem": True,
                                     "capabilities": {"drop": ["ALL"]}},
-                "volumeMounts": [{"name": "scratch", "mountPath": "/tmp"}],
+                "env": [{"name": "QINLING_RUNTIME_SCRATCH", "value": "/qinling"}],
+                "volumeMounts": [{"name": "scratch", "mountPath": "/tmp"},
+                                 {"name": "runs", "mountPath": "/qinling"}],
             }],
         },
     }

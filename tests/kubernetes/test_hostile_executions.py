@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Hostile functions through the API: what their records say is what happened, and nobody is hurt.
 
-What they try at the worker itself, its network and its secret is in test_hostile and test_secret.
+What they try at the worker itself, its network, its other runs and its secret is in test_hostile,
+test_hostile_network, test_hostile_neighbours and test_secret.
 """
 
 from __future__ import annotations
@@ -124,6 +125,28 @@ def test_the_record_is_honest(witness: Witness, body: str, status: str, said: st
     assert re.fullmatch(status, row["status"]), row
     assert re.search(said, str(row["output"])), row
     assert "forged" not in str(row["output"])
+
+
+def test_its_neighbour_in_the_same_worker(witness: Witness) -> None:
+    """One execution of a function kills and stops all that it can; another one goes on."""
+    function = witness.api.function(_module("""
+        if kwargs["peaceful"]:
+            time.sleep(3)
+            return "went on"
+        time.sleep(1)  # the other one has begun by then
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            os.kill(-1, number)
+        time.sleep(300)
+        """), timeout="20")
+    peaceful, hostile = (witness.api.run(function, {"peaceful": mild}, sync=False)
+                         for mild in (True, False))
+    row = witness.api.ended(peaceful["id"], PATIENCE)
+    assert (row["status"], output(row)) == ("success", "went on")
+    assert witness.api.ended(hostile["id"], PATIENCE)["status"] == "failed"
+    assert len(witness.api.ok("GET", f"/v1/functions/{function}/workers")["workers"]) == 1
+    for made in (peaceful, hostile):
+        witness.api.ok("DELETE", f"/v1/executions/{made['id']}", 204)
+    witness.api.ok("DELETE", f"/v1/functions/{function}", 204)
 
 
 def test_output_without_end(witness: Witness) -> None:

@@ -111,7 +111,7 @@ def test_secret_is_in_no_process_and_no_file_that_can_be_read(worker: Client) ->
                         result.append([pid, line])
                 except (OSError, OverflowError, ValueError):
                     pass
-        for top in ('/tmp', '/opt', '/etc', '/run', '/dev/shm', '/var'):
+        for top in ('/tmp', '/qinling', '/opt', '/etc', '/run', '/dev/shm', '/var'):
             for folder, _, names in os.walk(top):
                 for name in names:
                     path = os.path.join(folder, name)
@@ -144,7 +144,13 @@ def test_own_door_is_closed_without_the_secret(worker: Client) -> None:
 @pytest.mark.parametrize("number", ["SIGTERM", "SIGINT", "SIGKILL", "SIGSTOP", "SIGHUP",
                                     "SIGSEGV", "SIGUSR1", "SIGCHLD"])
 def test_server_outlives_signals_of_its_runs(worker: Client, number: str) -> None:
-    assert run(worker, f"os.kill(1, signal.{number}); result = 'sent'") == "sent"
+    assert run(worker, f"""
+        try:
+            os.kill(1, signal.{number})
+        except PermissionError:  # of Landlock, where there is one
+            pass
+        result = 'tried'
+        """) == "tried"
     assert run(worker, "result = 'next'") == "next"
 
 

@@ -20,6 +20,9 @@ PORT = 9090
 CONTAINER = "worker"
 #: The container of an image's pod.
 PROGRAM = "function"
+#: Where a worker keeps its own files and those of each run: a place that, unlike /tmp, no run has
+#: to be let into as a whole.
+_SCRATCH = "/qinling"
 #: Between SIGTERM and SIGKILL, in seconds: who ends a pod wants it gone.
 _END_SECONDS = 1
 #: After the cluster has found that a node does not answer (40 seconds by its default): then its
@@ -99,6 +102,8 @@ def worker_spec(shape: Shape, pool: PoolRequest, size: Size) -> Object:
     if shape.log:
         container["env"] = [{"name": journal.VARIABLE, "value": shape.log}]
     container |= {
+        "env": [{"name": "QINLING_RUNTIME_SCRATCH", "value": _SCRATCH}],
+        "volumeMounts": [*container["volumeMounts"], {"name": "runs", "mountPath": _SCRATCH}],
         "ports": [{"name": "worker", "containerPort": PORT, "protocol": "TCP"}],
         "readinessProbe": {"httpGet": {"path": "/ping", "port": PORT}, "periodSeconds": 1,
                            "timeoutSeconds": 5, "failureThreshold": 10},
@@ -106,7 +111,9 @@ def worker_spec(shape: Shape, pool: PoolRequest, size: Size) -> Object:
         "resizePolicy": [{"resourceName": name, "restartPolicy": "NotRequired"}
                          for name in ("cpu", "memory")],
     }
-    return _spec(shape, container, shape.class_of(pool.trusted), "Always")
+    spec = _spec(shape, container, shape.class_of(pool.trusted), "Always")
+    spec["volumes"].append(_volume(shape, "runs"))
+    return spec
 
 
 def template(spec: Object) -> str:
@@ -199,6 +206,10 @@ def _container(shape: Shape, name: str, image: str) -> Object:
     }
 
 
+def _volume(shape: Shape, name: str) -> Object:
+    return {"name": name, "emptyDir": {"sizeLimit": str(shape.scratch_size)}}
+
+
 def _spec(shape: Shape, container: Object, runtime_class: str | None, restart: str) -> Object:
     """Return what passes Pod Security ``restricted``: no token, no root, nothing of the node."""
     spec: dict[str, Any] = {
@@ -210,7 +221,7 @@ def _spec(shape: Shape, container: Object, runtime_class: str | None, restart: s
                          "effect": "NoExecute", "tolerationSeconds": _NODE_SECONDS}
                         for state in ("not-ready", "unreachable")],
         "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
-        "volumes": [{"name": "scratch", "emptyDir": {"sizeLimit": str(shape.scratch_size)}}],
+        "volumes": [_volume(shape, "scratch")],
         "containers": [container],
     }
     if shape.pull_secrets:

@@ -131,7 +131,7 @@ class Server {
       idle_seconds: this.runs.size ? 0 : Math.round(performance.now() - this.idleSince) / 1000,
       isolation: {
         user: false, private_tmp: false, private_ipc: false, private_pids: false,
-        process_limit: false, private_proc: false,
+        process_limit: false, private_proc: false, private_files: false, private_signals: false,
       },
     };
   }

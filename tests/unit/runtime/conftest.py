@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import pathlib
 import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
 
@@ -58,12 +60,26 @@ CONFINED = ("unshare", "--user", "--map-root-user", "sh", "-c",
             'echo 0 > /proc/sys/user/max_user_namespaces && exec "$@"', "sh")
 
 
+#: The same on a kernel without Landlock.
+BARE = (*CONFINED, sys.executable, str(pathlib.Path(__file__).with_name("layers.py")))
+
+
 @pytest.fixture(scope="module")
 def confined() -> Iterator[Worker]:
+    """As ``worker``, in what a pod is: nothing but Landlock keeps runs apart."""
+    yield from _confined(CONFINED)
+
+
+@pytest.fixture(scope="module")
+def bare() -> Iterator[Worker]:
     """As ``worker``, where the kernel offers nothing to keep runs apart."""
+    yield from _confined(BARE)
+
+
+def _confined(wrap: tuple[str, ...]) -> Iterator[Worker]:
     if subprocess.run([*CONFINED, "true"], capture_output=True).returncode:
         pytest.skip("there are no user namespaces here to begin with")
-    worker = Worker(wrap=CONFINED)
+    worker = Worker(wrap=wrap, apart=True)
     try:
         assert worker.ping()["isolation"]["private_tmp"] is False
         worker.specialize(PROGRAM)
