@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measures a warm worker: ``python -m tests.benchmarks.bench_worker [RUNS]``.
+"""Measures a warm worker: ``python -m tests.benchmarks.bench_worker [RUNS] [confined|bare]``.
 
+``confined`` is one as in a pod, without namespaces; ``bare`` one that has no Landlock either.
 Each case is run one after the other over a kept connection. The CPU time is that of the whole
 tree of processes of the worker; with a pause between runs it shows what an idle machine needs.
 """
@@ -15,6 +16,7 @@ import time
 
 from tests.functional import processes
 from tests.unit.runtime.client import Connection
+from tests.unit.runtime.conftest import BARE, CONFINED
 from tests.unit.runtime.worker import Worker
 
 SOURCE = """
@@ -41,7 +43,8 @@ def _tree(pid: int) -> float:
 
 def main() -> None:
     runs = int(sys.argv[1]) if len(sys.argv) > 1 else 300
-    worker = Worker()
+    wrap = {"confined": CONFINED, "bare": BARE}[sys.argv[2]] if len(sys.argv) > 2 else ()
+    worker = Worker(wrap=wrap, apart=bool(wrap))
     try:
         began = time.perf_counter()
         worker.specialize(SOURCE)
