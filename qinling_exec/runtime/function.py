@@ -11,6 +11,7 @@ import logging
 import os
 import shutil
 import socket
+import stat
 import subprocess
 import sys
 from collections import deque
@@ -43,6 +44,7 @@ class Function:
         self._code = os.path.join(scratch, "code")
         self._runs = os.path.join(scratch, "runs")
         self._isolation = isolation
+        self._modes: dict[str, int] = {}
         self._zygote: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._loading = asyncio.Lock()
@@ -56,6 +58,9 @@ class Function:
         if self._isolation.user is not None:
             os.chmod(self._scratch, 0o711)
             os.chown(self._runs, self._isolation.user, self._isolation.user)
+        if not self._isolation.namespaces:
+            self._modes = {path: stat.S_IMODE(os.stat(path).st_mode)
+                           for path in (self._scratch, self._runs)}
         self._spawn()
 
     async def specialize(self, spec: Spec, data: AsyncIterator[bytes]) -> None:
@@ -78,6 +83,8 @@ class Function:
         except BaseException:
             shutil.rmtree(self._code, ignore_errors=True)
             raise
+        if self._modes:
+            self._modes[self._code] = stat.S_IMODE(os.stat(self._code).st_mode)
         self.spec = spec
         for _ in range(min(_READY, spec.room)):
             await self._add_slot()
@@ -85,6 +92,7 @@ class Function:
     async def run(self, run: Run) -> None:
         """Bring a run to its end."""
         for _ in range(_TRIES):
+            self._reopen()
             if not self._idle:
                 await self._add_slot()
             if self._idle:
@@ -97,6 +105,13 @@ class Function:
                     system.wake_container()
                     self._give_back(slot)
         run.fail("The worker could not start a process for the run.")
+
+    def _reopen(self) -> None:
+        """Open directories again that a run may have closed, where it has their owner's user."""
+        for path, mode in self._modes.items():
+            with contextlib.suppress(OSError):
+                if stat.S_IMODE(os.stat(path).st_mode) != mode:
+                    os.chmod(path, mode)
 
     def _give_back(self, slot: Slot) -> None:
         self._busy.discard(slot)

@@ -106,6 +106,23 @@ def test_files_of_a_neighbour(workers: Workers, beside: str) -> None:
     assert answer["output"] == [], answer
 
 
+def test_directories_of_the_worker_that_are_closed(workers: Workers) -> None:
+    """No later run could be made then: they belong to the user of the runs."""
+    answer = attack(workers.hostile, """
+        code = os.path.dirname(sys.modules['main'].__file__)
+        runs = os.path.dirname(os.path.dirname(os.getcwd()))
+        for path in (code, '..', runs, os.path.dirname(runs)):
+            os.chmod(path, 0)
+        """)
+    assert answer["success"], answer
+    for _ in range(4):
+        answer = attack(workers.hostile, """
+            with open('x', 'w') as file:
+                result = file.write(open(sys.modules['main'].__file__).read()[:1])
+            """)
+        assert answer["output"] == 1, answer
+
+
 def test_forged_reply_of_another_run(workers: Workers) -> None:
     beside = neighbour(workers.hostile, 2)
     answer = attack(workers.hostile, """
