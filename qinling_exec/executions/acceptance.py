@@ -14,6 +14,7 @@ from qinling_exec.catalogue import aliases
 from qinling_exec.context import RequestContext
 from qinling_exec.db import models
 from qinling_exec.db.engine import Database, utcnow
+from qinling_exec.db.turns import Turns
 from qinling_exec.executions import arguments, records, states, targets
 from qinling_exec.executions.idempotency import Key, Keys, Taken
 from qinling_exec.executions.quotas import Quotas
@@ -21,6 +22,12 @@ from qinling_exec.executions.records import Execution
 from qinling_exec.executions.targets import Target
 from qinling_exec.orchestrator import workers
 
+#: Requests that are worked on at once; the others wait in line, projects in turns. An interpreter
+#: does one thing at a time: with all at once, any of a project's fifty threads may come between
+#: two steps of another's only one. More than one, as a transaction waits for the database.
+_AT_ONCE = 3
+#: Seconds in line after which a request goes on all the same: the database is slow, or away.
+_PATIENCE = 0.25
 _functions = models.Function.__table__
 _versions = models.FunctionVersion.__table__
 
@@ -79,6 +86,7 @@ class Acceptance:
         self._keys = keys
         self._quotas = quotas
         self._runs_images = runs_images
+        self._turns = Turns(_AT_ONCE)
 
     def plan(self, context: RequestContext, request: Request) -> Plan | Execution:
         """Return what is to be done, or the execution when the request is a repeated one.
@@ -88,7 +96,7 @@ class Acceptance:
             idempotency key was used for something else.
         :raises qinling_exec.exceptions.InputError: the function can't run here.
         """
-        with self._database.reader() as connection:
+        with self._turns.one(_PATIENCE), self._database.reader() as connection:
             if request.idempotency_key is not None:
                 earlier = self._keys.find(connection, _key(context, request))
                 if earlier is not None:
@@ -104,6 +112,11 @@ class Acceptance:
         :returns: None when the same request came in at the same moment: plan again.
         :raises qinling_exec.exceptions.TooManyRequests: too many wait, or run, already.
         """
+        with self._turns.one(_PATIENCE):
+            return self._store(context, request, target, claim)
+
+    def _store(self, context: RequestContext, request: Request, target: Target,
+               claim: Claim | None) -> Execution | None:
         claimed = claim is not None
         may_run = self._quotas.check(context.project, sync=request.sync, queued=not claimed)
         now = utcnow()
