@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from qinling_exec.db import models
 from qinling_exec.db.engine import Database
 from qinling_exec.orchestrator import workers
+from qinling_exec.orchestrator.background import UNCHANGED
 from qinling_exec.orchestrator.base import Attempt, Images, Orchestrator, OrchestratorError
 
 LOG = logging.getLogger(__name__)
@@ -40,11 +41,15 @@ class Reconciler:
         return self._orchestrator.shared and (
             self._looked is None or time.monotonic() - self._looked > _EVERY)
 
-    def reconcile(self) -> None:
-        """End what is nobody's."""
+    def reconcile(self) -> object:
+        """End what is nobody's; the loop that has it done need not be told.
+
+        While the cluster can't be reached it is due again at the loop's next turn: a bell then
+        would be rung without end.
+        """
         there = self._orchestrator.workers()
         if there is None:
-            return
+            return UNCHANGED
         pools = self._orchestrator.pools()
         self._looked = time.monotonic()
         with self._database.reader() as connection:
@@ -63,6 +68,7 @@ class Reconciler:
             self._orchestrator.delete_pool(runtime_id)
         if self._orchestrator.images is not None:
             self._end_runs(self._orchestrator.images)
+        return UNCHANGED
 
     def _end_runs(self, images: Images) -> None:
         """End runs of images whose executions have ended, or are at another attempt."""

@@ -119,6 +119,27 @@ def test_a_worker_that_was_given_up_is_ended_before_it_is_forgotten(database, tm
     assert (orchestrator.released, orchestrator.there) == ([name], True)
 
 
+def test_the_engine_rests_while_the_cluster_can_not_be_reached(database, tmp_path):
+    """Each look in vain for what is nobody's rang the bell, and the next one followed at once."""
+    class Away(Noted):
+        shared = True
+
+        def workers(self):
+            asked.set()
+            return None
+
+    asked = threading.Event()
+    table = Workers(database, Wakeup(), 3)
+    fleet = Fleet(database, Away(), table, Slots(), Wire(), FileStore(str(tmp_path)),
+                  lambda: "me", {}, lambda: 3600, 5)
+    fleet.tend()
+    assert asked.wait(20)
+    fleet._pool_background.stop()  # what was begun is done, and whoever waits for it was told
+    rang = table.wakeup.wait(0)
+    fleet.close()
+    assert (rang, fleet._reconciler.is_due) == (False, True)
+
+
 class Taught(Noted):
     """Has a pool of two, and workers that learn whatever they are given."""
 
