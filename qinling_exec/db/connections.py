@@ -142,15 +142,15 @@ def _set_up_mysql(engine: sa.Engine, limits: _Limits) -> None:
             given.setdefault("write_timeout", int(limits.read))
 
     def prepare(connection: Any, _record: Any) -> None:
-        statements = ["SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"]
+        maria = _is_mariadb(connection)
+        values = {"tx_isolation" if maria else "transaction_isolation": "'READ-COMMITTED'"}
         if limits.statement:
-            statements.append(f"SET SESSION innodb_lock_wait_timeout = {limits.statement}")
-            limit = (f"max_statement_time = {limits.statement}" if _is_mariadb(connection)
-                     else f"max_execution_time = {limits.statement * 1000}")
-            statements.append(f"SET SESSION {limit}")
-        with connection.cursor() as cursor:
-            for statement in statements:
-                cursor.execute(statement)
+            values["innodb_lock_wait_timeout"] = f"{limits.statement}"
+            values |= ({"max_statement_time": f"{limits.statement}"} if maria
+                       else {"max_execution_time": f"{limits.statement * 1000}"})
+        with connection.cursor() as cursor:  # once, as each trip may take long
+            cursor.execute("SET " + ", ".join(
+                f"SESSION {name} = {value}" for name, value in values.items()))
 
     sa.event.listen(engine, "do_connect", connect)
     sa.event.listen(engine, "connect", prepare)

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, dataclass, field, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -28,6 +29,10 @@ from qinling_exec.orchestrator import workers
 _AT_ONCE = 3
 #: Seconds in line after which a request goes on all the same: the database is slow, or away.
 _PATIENCE = 0.25
+#: Seconds after which what is not stored yet is refused. With a statement that takes seconds its
+#: caller would go away before it has an answer, and others would wait for the locks.
+_TOO_LATE = 10.0
+
 _functions = models.Function.__table__
 _versions = models.FunctionVersion.__table__
 
@@ -55,6 +60,8 @@ class Request:
     id: str | None = None
     #: Of the client's own: the same request under the same key is carried out once.
     idempotency_key: str | None = None
+    #: By the monotonic clock, in seconds.
+    came_at: float = field(default_factory=time.monotonic, compare=False)
 
 
 @dataclass(frozen=True)
@@ -97,6 +104,7 @@ class Acceptance:
         :raises qinling_exec.exceptions.InputError: the function can't run here.
         """
         with self._turns.one(_PATIENCE), self._database.reader() as connection:
+            _check_time(request)  # to connect may have taken long
             if request.idempotency_key is not None:
                 earlier = self._keys.find(connection, _key(context, request))
                 if earlier is not None:
@@ -111,12 +119,15 @@ class Acceptance:
         :param claim: who has begun it; None: it waits in the queue.
         :returns: None when the same request came in at the same moment: plan again.
         :raises qinling_exec.exceptions.TooManyRequests: too many wait, or run, already.
+        :raises qinling_exec.exceptions.Unavailable: the database took so long until now that the
+            caller would soon give up: nothing was stored.
         """
         with self._turns.one(_PATIENCE):
             return self._store(context, request, target, claim)
 
     def _store(self, context: RequestContext, request: Request, target: Target,
                claim: Claim | None) -> Execution | None:
+        _check_time(request)
         claimed = claim is not None
         may_run = self._quotas.check(context.project, sync=request.sync, queued=not claimed)
         now = utcnow()
@@ -136,6 +147,7 @@ class Acceptance:
             row |= {"runner_id": claim.runner_id, "worker": claim.worker}
 
         def insert(connection: sa.Connection) -> bool:
+            _check_time(request)
             if request.idempotency_key is not None:
                 self._keys.insert(connection, _key(context, request), execution.id)
             if request.id is not None:
@@ -171,6 +183,12 @@ class Acceptance:
         if target.package is None:
             arguments.of_image(request.input)  # refused now, not when it is its turn
         return target
+
+
+def _check_time(request: Request) -> None:
+    if time.monotonic() - request.came_at > _TOO_LATE:
+        raise exceptions.Unavailable("The database is too slow: nothing was stored."
+                                     " Try again later.")
 
 
 def _is_stored(connection: sa.Connection, execution: Execution) -> bool | None:

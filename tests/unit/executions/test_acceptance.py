@@ -1,16 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Requests are worked on by few threads at a time, in turns of projects."""
+"""Accepting executions: by few threads at a time, in turns of projects; and not for ever."""
 
 import threading
+import time
 
 import pytest
+import sqlalchemy as sa
 
 from qinling_exec import exceptions
 from qinling_exec.context import RequestContext
 from qinling_exec.executions import acceptance as module
+from qinling_exec.executions import records
 from qinling_exec.executions.acceptance import Acceptance, Request
 from qinling_exec.executions.idempotency import Keys
 from qinling_exec.executions.quotas import Quotas
+from qinling_exec.executions.targets import Target
+from qinling_exec.quota.limits import QUEUED, RUNNING
 
 
 @pytest.fixture
@@ -54,3 +59,29 @@ def test_a_slow_database_does_not_make_the_line_longer_than_its_patience(accepta
     monkeypatch.setattr(module, "_PATIENCE", 0.01)
     held(acceptance)
     ask(acceptance)
+
+
+class NoLimits:
+    def of(self, project_id):
+        return {QUEUED: -1, RUNNING: -1}
+
+
+@pytest.mark.parametrize(("limit", "stored"), [(10.0, 1), (0.0, 0)])
+def test_what_the_database_is_too_slow_for_is_not_stored(database, monkeypatch, limit, stored):
+    """With three seconds for a statement MariaDB's callers waited for more than a minute."""
+    monkeypatch.setattr(module, "_TOO_LATE", limit)
+    accepting = Acceptance(database, Keys(database, 60), Quotas(database, NoLimits(), 10),
+                           runs_images=False)
+    target = Target(**{**dict.fromkeys(Target.__dataclass_fields__), "function_id": "f",
+                       "version": 0})
+    request = Request(function_id="f", sync=False, came_at=time.monotonic() - 1)
+    context = RequestContext(project_id="p", roles=["member"])
+    if stored:
+        assert accepting.store(context, request, target) is not None
+    else:
+        with pytest.raises(exceptions.Unavailable, match="nothing was stored") as refused:
+            accepting.store(context, request, target)
+        assert "Retry-After" in refused.value.headers
+    with database.reader() as connection:
+        count = connection.execute(sa.select(sa.func.count()).select_from(records.table))
+        assert count.scalar() == stored
