@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -200,7 +200,8 @@ def _is_stored(connection: sa.Connection, execution: Execution) -> bool | None:
 
 def _key(context: RequestContext, request: Request) -> Key:
     assert request.idempotency_key is not None
-    content = list(astuple(replace(request, idempotency_key=None)))
+    asked = replace(request, idempotency_key=None)
+    content = [getattr(asked, each.name) for each in fields(asked) if each.compare]
     return Key(context.project, request.idempotency_key, content)
 
 

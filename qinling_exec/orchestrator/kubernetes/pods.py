@@ -99,10 +99,11 @@ def worker_spec(shape: Shape, pool: PoolRequest, size: Size) -> Object:
     resources = shape.resources(size, boost=True)
     for kind in resources.values():
         kind["ephemeral-storage"] = str(shape.scratch_size)
+    environment = [{"name": "QINLING_RUNTIME_SCRATCH", "value": _SCRATCH}]
     if shape.log:
-        container["env"] = [{"name": journal.VARIABLE, "value": shape.log}]
+        environment.append({"name": journal.VARIABLE, "value": shape.log})
     container |= {
-        "env": [{"name": "QINLING_RUNTIME_SCRATCH", "value": _SCRATCH}],
+        "env": environment,
         "volumeMounts": [*container["volumeMounts"], {"name": "runs", "mountPath": _SCRATCH}],
         "ports": [{"name": "worker", "containerPort": PORT, "protocol": "TCP"}],
         "readinessProbe": {"httpGet": {"path": "/ping", "port": PORT}, "periodSeconds": 1,
