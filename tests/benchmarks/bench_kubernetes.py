@@ -63,12 +63,18 @@ def _first(deployment: Deployment, count: int, free: int) -> list[float]:
     return taken
 
 
-def _warm(deployment: Deployment) -> list[float]:
+def _warm(deployment: Deployment, where: str) -> None:
+    """Measure executions one after the other, which use up what CPU a pod may have; and apart."""
     api = deployment.api()
     function = api.function(EMPTY)
     for _ in range(5):
         _timed(api, function)
-    return [_timed(api, function) for _ in range(WARM)]
+    for pause in (0.0, 0.05):
+        taken = []
+        for _ in range(WARM):
+            time.sleep(pause)
+            taken.append(_timed(api, function))
+        _report(f"warm execution, {where}{', 50 ms apart' if pause else ''}", taken)
 
 
 def _cpu(deployment: Deployment) -> None:
@@ -112,13 +118,13 @@ def main() -> None:
         print(f"{'case':44}{'runs':>5}{'p50 ms':>9}{'p90 ms':>9}")
         with tempfile.TemporaryDirectory(prefix="qb") as folder, on_pods(2, folder) as pods:
             _report("first execution, pods, warm pool", _first(pods, count, 2))
-            _report("warm execution, pods", _warm(pods))
+            _warm(pods, "pods")
             _cpu(pods)
         with tempfile.TemporaryDirectory(prefix="qb") as folder, on_pods(0, folder) as pods:
             _report("first execution, pods, no pool", _first(pods, max(1, count // 4), 0))
         with tempfile.TemporaryDirectory(prefix="qb") as folder, deployed(folder) as local:
             _report("first execution, local processes", _first(local, count, 2))
-            _report("warm execution, local processes", _warm(local))
+            _warm(local, "local processes")
         print(f"load {os.getloadavg()[0]:.1f}")
     finally:
         cluster.delete_namespace(namespace)
