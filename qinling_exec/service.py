@@ -26,6 +26,7 @@ from qinling_exec.executions.controller import Executions
 from qinling_exec.executions.dispatch import Dispatch
 from qinling_exec.executions.ending import Ending
 from qinling_exec.executions.engine import Engine
+from qinling_exec.executions.express import Express
 from qinling_exec.executions.flusher import Flusher
 from qinling_exec.executions.followers import Followers
 from qinling_exec.executions.holdings import Holdings
@@ -137,18 +138,19 @@ class Service:
         self.functions = Functions(self.database, storage, self.workers, Holding(self._limits))
         self.versions = Versions(self.database, storage, self.workers, conf.limits.versions)
         self.aliases = Aliases(self.database)
+        self._acceptance = self._build_acceptance()
         self.executions = Executions(
             self.database, self.wakeup, self._waiters, self._slots, self.runner, self._dispatch,
-            self._acceptance(), _places(conf),
+            self._acceptance, _places(conf),
             Cancellation(self.database, self._waiters, partial(self.wakeup.send, CANCEL)),
             self._ending, self._holdings, sync_seconds=conf.api.sync_seconds,
         )
         self.lists = Lists(self.database, conf.api.list_seconds)
 
-    def _acceptance(self) -> Acceptance:
-        keys = self._keys()
+    def _build_acceptance(self) -> Acceptance:
         quotas = Quotas(self.database, self._limits, self.conf.limits.queued)
-        return Acceptance(self.database, keys, quotas, runs_images=self._driver.runs_images)
+        return Acceptance(self.database, self._keys(), quotas,
+                          runs_images=self._driver.runs_images)
 
     def _give_up_worker(self, worker: Worker) -> None:
         """End a worker that hangs; what has no rights for that has an engine do it.
@@ -207,9 +209,12 @@ class Service:
                         lease, min(1.0, lease / 5))
         planning = Planning(self.database, self.workers, self._slots, self.runner, options,
                             self._limits, fleet.crowding)
-        return Engine(self.database, self.wakeup, self.runner, reaper, fleet, self._slots,
-                      planning, self._ending, self._holdings, self._dispatch, images,
-                      self._retention(), options)
+        engine = Engine(self.database, self.wakeup, self.runner, reaper, fleet, self._slots,
+                        planning, self._ending, self._holdings, self._dispatch, images,
+                        self._retention(), options)
+        self.executions.express = Express(engine, self.runner, self._slots, self._acceptance,
+                                          self._holdings)
+        return engine
 
     def orchestrated(self) -> bool | None:
         """Tell whether whom the engine of this process has workers from answers.

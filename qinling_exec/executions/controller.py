@@ -20,6 +20,7 @@ from qinling_exec.executions.acceptance import Acceptance, Claim, Plan, Request
 from qinling_exec.executions.cancellation import Cancellation, Ended
 from qinling_exec.executions.dispatch import Dispatch
 from qinling_exec.executions.ending import Ending
+from qinling_exec.executions.express import Express
 from qinling_exec.executions.follower import Follow
 from qinling_exec.executions.holdings import Holdings
 from qinling_exec.executions.leases import Runner
@@ -61,6 +62,8 @@ class Executions:
         self._holdings = holdings
         self._sync_seconds = sync_seconds
         self._leaving = False
+        #: Where the engine is in this process.
+        self.express: Express | None = None
 
     def release_waiters(self) -> None:
         """Answer those who wait for executions that others run: this process is to end."""
@@ -90,6 +93,9 @@ class Executions:
                 LOG.info("Execution %s was asked for once more.", plan.id)
                 over = plan.status in states.ENDED or not request.sync
                 return plan if over else self._wait(context, plan)
+            begun = self._express(context, request, plan)
+            if begun is not None:
+                return begun
             worker = self._borrow(plan) if request.sync else None
             accepted, ended = self._accept(context, request, plan.target, worker)
             if ended is not None:
@@ -221,11 +227,13 @@ class Executions:
                 self._places.give_back(context.project)
         return status
 
-    def _borrow(self, plan: Plan) -> workers.Worker | None:
-        if not self._runner.valid:
+    def _express(self, context: RequestContext, request: Request, plan: Plan) -> Execution | None:
+        if request.sync or self.express is None:
             return None
-        fingerprint = plan.target.fingerprint
-        return self._slots.borrow([one for one in plan.warm if one.fingerprint == fingerprint])
+        return self.express.submit(context, request, plan)
+
+    def _borrow(self, plan: Plan) -> workers.Worker | None:
+        return self._slots.borrow(plan.warm) if self._runner.valid else None
 
     def _run_here(self, context: RequestContext, execution: Execution, target: Target,
                   worker: workers.Worker, runner_id: str) -> Execution | None:

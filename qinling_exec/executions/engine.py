@@ -16,6 +16,7 @@ from qinling_exec.db.engine import Database, utcnow
 from qinling_exec.db.wakeup import IDLE_SECONDS, Pace, Wakeup
 from qinling_exec.executions import dispatch
 from qinling_exec.executions.attempts import Repeat
+from qinling_exec.executions.congestion import Congestion
 from qinling_exec.executions.dispatch import Dispatch
 from qinling_exec.executions.ending import Ending
 from qinling_exec.executions.holdings import Holdings
@@ -69,6 +70,7 @@ class Engine:
         self._queue = Queue(database)
         self._threads: int = options.run_threads
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="run")
+        self._congestion = Congestion(self._threads)
         self._lock = threading.Lock()
         self._running: Counter[str] = Counter()  # runs of this engine by project
         self._stop = threading.Event()
@@ -86,6 +88,29 @@ class Engine:
     def wait_ready(self, seconds: float) -> bool:
         """Wait until queued executions can be claimed and run; tell whether that is so."""
         return self._ready.wait(seconds)
+
+    def reserve(self, project_id: str) -> bool:
+        """Take a thread for an execution that comes, if its project has none and one is free.
+
+        Such a one need not wait for a look at the queue. :meth:`begin` or :meth:`release` follows.
+        """
+        with self._lock:
+            if (self._stop.is_set() or self._running[project_id]
+                    or self._running.total() >= self._threads):
+                return False
+            self._running[project_id] += 1
+            return True
+
+    def release(self, project_id: str) -> None:
+        """Give a thread back."""
+        with self._lock:
+            self._running[project_id] -= 1
+            self._running += Counter()  # without those that have none
+
+    def begin(self, claimed: Claimed, target: Target, worker: Worker) -> None:
+        """Run an execution on a worker's slot, in a thread that was reserved for it."""
+        self._holdings.hold(claimed.fence.execution_id)
+        self._pool.submit(self._run, claimed, target, worker)
 
     def stop(self, others: bool = True) -> None:
         """Drain: claim nothing more, let what runs end, hand over the rest, end the workers.
@@ -153,7 +178,7 @@ class Engine:
         self._give_up(view)
         with self._lock:
             running = Counter(self._running)
-        claims = self._planning.claims(view, running, self._threads)
+        claims = self._planning.claims(view, running, self._congestion.limit)
         # Who has something already can wait for the end of a rest, and others need not.
         self._wakeup.crowd = {item.project_id for item in view.running} | {
             group.project_id for group in view.groups
@@ -200,6 +225,7 @@ class Engine:
 
     def _run(self, claimed: Claimed, target: Target, worker: Worker) -> None:
         fence = claimed.fence
+        began = time.monotonic()
         context.of_execution(claimed.request_id, claimed.global_request_id, claimed.project_id)
         run = dispatch.Run(fence, target, claimed.input, claimed.request_id,
                            claimed.global_request_id)
@@ -212,15 +238,14 @@ class Engine:
                 outcome, sink = self._dispatch.run(run, worker)
                 self._ending.finish(fence, outcome, sink, awaited=claimed.sync,
                                     repeat=self._repeat)
+            self._congestion.ended(time.monotonic() - began, outcome.seconds)
         except dispatch.NotStarted:
             self._ending.put_back(fence, claimed.started_at, claimed.project_id)
         except Exception:
             self._ending.abandon(fence)
         finally:
             self._holdings.let_go(fence.execution_id)
-            with self._lock:
-                self._running[claimed.project_id] -= 1
-                self._running += Counter()  # without those that have none
+            self.release(claimed.project_id)
 
     def _give_up(self, view: View) -> None:
         """End what waits and can never start, or has waited too long."""

@@ -70,3 +70,24 @@ def test_nothing_is_claimed_before_there_are_pools(engine, done):
     engine._fleet.ready = True
     engine._turn()
     assert engine.wait_ready(0)
+
+
+def test_only_a_project_with_nothing_at_work_need_not_wait_for_a_look(roomy):
+    assert roomy.reserve("a")
+    assert not roomy.reserve("a")
+    assert roomy.reserve("b")
+    assert not roomy.reserve("c")  # no thread is free
+    roomy.release("a")
+    assert roomy.reserve("c")
+
+
+def test_an_engine_that_is_to_end_begins_nothing(roomy):
+    roomy._stop.set()
+    assert not roomy.reserve("a")
+
+
+@pytest.fixture
+def roomy(database, wakeup, done):
+    """An engine of two threads."""
+    return Engine(database, wakeup, None, None, Fleet(done), None, Planning(done), None, None,
+                  None, None, None, SimpleNamespace(run_threads=2))
