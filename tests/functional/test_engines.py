@@ -64,7 +64,7 @@ def test_a_drained_engine_hands_over_what_does_not_end(deploy: Deploy, ledger: L
 
 def test_what_waits_too_long_ends_and_options_are_read_again(deploy: Deploy,
                                                              ledger: Ledger) -> None:
-    deployment = deploy(settings={"engine": {**ONE, "lease_seconds": 3}})
+    deployment = deploy(settings={"engine": {**ONE, "lease_seconds": 6}})
     engine, api = deployment.engines[0], deployment.api()
     function = api.function(MODULE, timeout="60")
 
@@ -75,10 +75,10 @@ def test_what_waits_too_long_ends_and_options_are_read_again(deploy: Deploy,
         assert "could not be started within 1 seconds" in output(ended)
 
     first = begin(api, function, ledger, "first")
-    deployment.configure({"engine": {**ONE, "lease_seconds": 3, "max_age": 1}})
+    deployment.configure({"engine": {**ONE, "lease_seconds": 6, "max_age": 1}})
     engine.reload()
     waits_in_vain()
-    deployment.configure({"engine": {**ONE, "lease_seconds": 3, "max_age": "nonsense"}})
+    deployment.configure({"engine": {**ONE, "lease_seconds": 6, "max_age": "nonsense"}})
     engine.reload()
     assert processes.wait_for(lambda: "stays as it was" in engine.log, 10)
     assert api.show(first)["status"] == "running"
