@@ -45,9 +45,8 @@ OPTS = [
     ),
     cfg.IntOpt(
         "run_threads", default=64, min=1, max=1000,
-        help="Queued executions that one engine runs at the same time: it has fewer, down to"
-             " eight, where more would only wait for each other. The last eighth is for projects"
-             " below their share.",
+        help="Queued executions that one engine runs at the same time. The last eighth is for"
+             " projects below their share.",
     ),
     cfg.IntOpt(
         "max_image_runs", default=32, min=1, max=1000,

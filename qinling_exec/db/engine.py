@@ -21,7 +21,6 @@ from qinling_exec.db import connections, failures
 from qinling_exec.db.batches import Batches
 from qinling_exec.db.breaker import Breaker
 from qinling_exec.db.failures import Kind
-from qinling_exec.db.turns import Turns
 
 LOG = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -29,10 +28,6 @@ T = TypeVar("T")
 _PAUSES = (0.02, 1.0)
 #: Seconds after which a transaction is not tried anew.
 _PATIENCE = 10.0
-#: Turns at once. SQLite does one thing at a time; a transaction elsewhere waits for the network.
-_TURNS, _TURNS_OF_SQLITE = 3, 2
-#: Seconds in line after which whoever waits for a turn goes on without: the database is slow.
-_TURN_SECONDS = 0.25
 
 
 def utcnow() -> datetime:
@@ -64,7 +59,6 @@ class Database:
         options = conf.database
         self._breaker = Breaker(options.down_pause, options.statement_timeout + 1)
         self._attempts = options.transaction_attempts
-        self._turns = Turns(_TURNS_OF_SQLITE if self.kind == "sqlite" else _TURNS)
         #: Opens a transaction that writes; errors leave it as they are.
         self._writing: Callable[[], AbstractContextManager[sa.Connection]] = self._writing_alone
         self._in_order = self._engine
@@ -92,14 +86,6 @@ class Database:
     def is_down(self) -> bool:
         """True while the database is known to be out of reach."""
         return self._breaker.is_down
-
-    def turn(self) -> AbstractContextManager[None]:
-        """Have one of a few places for work that comes in floods; projects take turns.
-
-        An interpreter does one thing at a time: with all at once, any of a project's fifty threads
-        may come between two steps of another's only one.
-        """
-        return self._turns.one(_TURN_SECONDS)
 
     @contextlib.contextmanager
     def patient(self) -> Iterator[sa.Connection]:

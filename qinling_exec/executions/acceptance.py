@@ -15,6 +15,7 @@ from qinling_exec.catalogue import aliases
 from qinling_exec.context import RequestContext
 from qinling_exec.db import models
 from qinling_exec.db.engine import Database, utcnow
+from qinling_exec.db.turns import Turns
 from qinling_exec.executions import arguments, records, states, targets
 from qinling_exec.executions.idempotency import Key, Keys, Taken
 from qinling_exec.executions.quotas import Quotas
@@ -22,6 +23,12 @@ from qinling_exec.executions.records import Execution
 from qinling_exec.executions.targets import Target
 from qinling_exec.orchestrator import workers
 
+#: Requests that are worked on at once; the others wait in line, projects in turns. An interpreter
+#: does one thing at a time: with all at once, any of a project's fifty threads may come between
+#: two steps of another's only one. More than one, as a transaction waits for the database.
+_AT_ONCE = 3
+#: Seconds in line after which a request goes on all the same: the database is slow, or away.
+_PATIENCE = 0.25
 #: Seconds after which what is not stored yet is refused. With a statement that takes seconds its
 #: caller would go away before it has an answer, and others would wait for the locks.
 _TOO_LATE = 10.0
@@ -86,6 +93,7 @@ class Acceptance:
         self._keys = keys
         self._quotas = quotas
         self._runs_images = runs_images
+        self._turns = Turns(_AT_ONCE)
 
     def plan(self, context: RequestContext, request: Request) -> Plan | Execution:
         """Return what is to be done, or the execution when the request is a repeated one.
@@ -95,7 +103,7 @@ class Acceptance:
             idempotency key was used for something else.
         :raises qinling_exec.exceptions.InputError: the function can't run here.
         """
-        with self._database.turn(), self._database.reader() as connection:
+        with self._turns.one(_PATIENCE), self._database.reader() as connection:
             _check_time(request)  # to connect may have taken long
             if request.idempotency_key is not None:
                 earlier = self._keys.find(connection, _key(context, request))
@@ -116,7 +124,7 @@ class Acceptance:
         :raises qinling_exec.exceptions.Unavailable: the database took so long until now that the
             caller would soon give up: nothing was stored.
         """
-        with self._database.turn():
+        with self._turns.one(_PATIENCE):
             return self._store(context, request, target, claim)
 
     def _store(self, context: RequestContext, request: Request, target: Target,

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -256,11 +257,21 @@ def _judge(answer: dict[str, Any], asked: bool = False,
     """
     if answer.get("reason") == "cancelled":
         if asked:
-            return states.cancelled(answer.get("duration", 0))
+            return states.cancelled(_duration(answer))
         return states.error(reason or "The run was ended because its execution is gone.")
-    result = {"output": answer.get("output"), "duration": answer.get("duration", 0)}
+    result = {"output": answer.get("output"), "duration": _duration(answer)}
     success = answer.get("success") is True
     if success:
         return states.Outcome(states.SUCCESS, result)
     why = str(answer.get("reason"))
     return states.Outcome(states.FAILED, result, why if why in _REASONS else "other")
+
+
+def _duration(answer: dict[str, Any]) -> float:
+    """Return the seconds that a run took by its worker's word, 0 when that is no such number."""
+    duration = answer.get("duration", 0)
+    try:
+        sane = not isinstance(duration, (bool, str)) and 0 <= float(duration) < math.inf
+    except (TypeError, ValueError, OverflowError):
+        return 0
+    return duration if sane else 0

@@ -137,7 +137,7 @@ class Ending:
                now: datetime, awaited: bool, repeat: Repeat) -> Settled | None:
         count = 0
         try:
-            with self._database.turn(), self._database.writer() as connection:
+            with self._database.writer() as connection:
                 settled = attempts.settle(connection, fence, outcome, now, repeat)
                 if settled is not None and sink is not None:
                     count = sink.store(connection)

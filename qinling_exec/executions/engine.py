@@ -13,10 +13,9 @@ from typing import Any
 
 from qinling_exec import context, faultpoint, metrics, tracing
 from qinling_exec.db.engine import Database, utcnow
-from qinling_exec.db.wakeup import IDLE_SECONDS, Pace, Wakeup
-from qinling_exec.executions import dispatch
+from qinling_exec.db.wakeup import IDLE_SECONDS, QUEUE, Pace, Wakeup
+from qinling_exec.executions import dispatch, shares
 from qinling_exec.executions.attempts import Repeat
-from qinling_exec.executions.congestion import Congestion
 from qinling_exec.executions.dispatch import Dispatch
 from qinling_exec.executions.ending import Ending
 from qinling_exec.executions.holdings import Holdings
@@ -69,10 +68,12 @@ class Engine:
         self._options = options
         self._queue = Queue(database)
         self._threads: int = options.run_threads
-        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="run")
-        self._congestion = Congestion(self._threads)
+        # Made as they are needed. A look and newcomers may take the same ones to be free.
+        self._pool = ThreadPoolExecutor(2 * self._threads, thread_name_prefix="run")
         self._lock = threading.Lock()
         self._running: Counter[str] = Counter()  # runs of this engine by project
+        self._queueing: set[str] = set()  # projects that have something in the queue
+        wakeup.listen(QUEUE, lambda project_id: self._queueing.add(project_id))
         self._stop = threading.Event()
         self._repeat = Repeat.LATER
         self._ready = threading.Event()
@@ -90,13 +91,15 @@ class Engine:
         return self._ready.wait(seconds)
 
     def reserve(self, project_id: str) -> bool:
-        """Take a thread for an execution that comes, if its project has none and one is free.
+        """Take a thread for an execution that comes, if its project has no others here or waiting.
 
-        Such a one need not wait for a look at the queue. :meth:`begin` or :meth:`release` follows.
+        Such a one need not wait for a look at the queue. The last eighth of the threads is for
+        projects of the queue. :meth:`begin` or :meth:`release` follows.
         """
+        most = self._threads - self._threads // shares.RESERVE
         with self._lock:
-            if (self._stop.is_set() or self._running[project_id]
-                    or self._running.total() >= self._threads):
+            if (self._stop.is_set() or self._running[project_id] or project_id in self._queueing
+                    or self._running.total() >= most):
                 return False
             self._running[project_id] += 1
             return True
@@ -175,10 +178,11 @@ class Engine:
         """Run what waits, and ask for the workers that it lacks; tell whether anything waits."""
         without_room = self._images is not None and self._images.has_waiting
         view = self._planning.look(without_room)
+        self._queueing = {group.project_id for group in view.groups}
         self._give_up(view)
         with self._lock:
             running = Counter(self._running)
-        claims = self._planning.claims(view, running, self._congestion.limit)
+        claims = self._planning.claims(view, running, self._threads)
         # Who has something already can wait for the end of a rest, and others need not.
         self._wakeup.crowd = {item.project_id for item in view.running} | {
             group.project_id for group in view.groups
@@ -225,20 +229,19 @@ class Engine:
 
     def _run(self, claimed: Claimed, target: Target, worker: Worker) -> None:
         fence = claimed.fence
-        began = time.monotonic()
         context.of_execution(claimed.request_id, claimed.global_request_id, claimed.project_id)
         run = dispatch.Run(fence, target, claimed.input, claimed.request_id,
                            claimed.global_request_id)
         try:
             faultpoint.reach("worker-taken")
-            tracing.waited("queue", claimed.request_id, claimed.created_at,
-                           execution_id=fence.execution_id, attempt=fence.attempt)
+            if claimed.started_at > claimed.created_at:
+                tracing.waited("queue", claimed.request_id, claimed.created_at,
+                               execution_id=fence.execution_id, attempt=fence.attempt)
             with tracing.work("run", claimed.request_id, execution_id=fence.execution_id,
                               attempt=fence.attempt):
                 outcome, sink = self._dispatch.run(run, worker)
                 self._ending.finish(fence, outcome, sink, awaited=claimed.sync,
                                     repeat=self._repeat)
-            self._congestion.ended(time.monotonic() - began, outcome.seconds)
         except dispatch.NotStarted:
             self._ending.put_back(fence, claimed.started_at, claimed.project_id)
         except Exception:

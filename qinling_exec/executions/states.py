@@ -35,12 +35,6 @@ class Outcome:
     reason: str = "none"
     final: bool = False
 
-    @property
-    def seconds(self) -> float:
-        """How long the function ran, as far as a worker can be believed; else 0."""
-        duration = self.result.get("duration")
-        return float(duration) if isinstance(duration, (int, float)) else 0.0
-
 
 def error(text: str, reason: str = "service", final: bool = False) -> Outcome:
     """Return the outcome of a run that the service could not bring to its end.

@@ -45,9 +45,12 @@ def parse(data: bytes) -> dict[str, Any] | None:
         return None
     try:
         answer = json.loads(data[head:])
-        return {"output": answer["output"], "duration": float(answer["duration"]),
+        duration = float(answer["duration"])
+        if not 0 <= duration < float("inf"):
+            return None
+        return {"output": answer["output"], "duration": duration,
                 "success": answer["success"] is True, "reason": answer["reason"]}
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
         return None
 
 

@@ -9,7 +9,6 @@ import sqlalchemy as sa
 
 from qinling_exec import exceptions
 from qinling_exec.context import RequestContext
-from qinling_exec.db import engine
 from qinling_exec.executions import acceptance as module
 from qinling_exec.executions import records
 from qinling_exec.executions.acceptance import Acceptance, Request
@@ -33,34 +32,31 @@ def ask(acceptance, project="a"):
 def held(acceptance):
     """Take all turns; return how many there are."""
     count = 0
-    while acceptance._database._turns.take(patience=0.01):
+    while acceptance._turns.take(patience=0.01):
         count += 1
     return count
 
 
 def test_what_is_refused_gives_its_turn_back(acceptance):
-    most = held(acceptance)
-    for _ in range(most):
-        acceptance._database._turns.give()
-    for _ in range(2 * most):
+    for _ in range(2 * module._AT_ONCE):
         ask(acceptance)
-    assert held(acceptance) == most > 1
+    assert held(acceptance) == module._AT_ONCE
 
 
 def test_one_more_waits_for_its_turn(acceptance, monkeypatch):
-    monkeypatch.setattr(engine, "_TURN_SECONDS", 60)
+    monkeypatch.setattr(module, "_PATIENCE", 60)
     held(acceptance)
     caller = threading.Thread(target=ask, args=(acceptance,))
     caller.start()
     caller.join(0.05)
     assert caller.is_alive()
-    acceptance._database._turns.give()
+    acceptance._turns.give()
     caller.join(10)
     assert not caller.is_alive()
 
 
 def test_a_slow_database_does_not_make_the_line_longer_than_its_patience(acceptance, monkeypatch):
-    monkeypatch.setattr(engine, "_TURN_SECONDS", 0.01)
+    monkeypatch.setattr(module, "_PATIENCE", 0.01)
     held(acceptance)
     ask(acceptance)
 

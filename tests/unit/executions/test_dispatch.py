@@ -39,6 +39,14 @@ def test_only_a_plain_success_is_one(answer, status):
     assert dispatch._judge(answer).status == status
 
 
+@pytest.mark.parametrize("duration", [
+    float("nan"), float("inf"), -1, 10 ** 400, "1", True, None, [], {}])
+def test_a_duration_that_is_none_is_0(duration):
+    """One that is no number, or too large for one, came into the record as it was."""
+    answer = {"output": 1, "success": True, "duration": duration}
+    assert dispatch._judge(answer).result == {"output": 1, "duration": 0}
+
+
 WORKER = Worker("w", "f", 0, "x", "ready", "r", "unix:/nowhere", 3, "s")
 RUN = dispatch.Run(states.Fence("e", "me", 1),
                    Target("f", 0, "runtime", "main.main", "zip", 100, 2**25, 5), None, None)

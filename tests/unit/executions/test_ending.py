@@ -2,12 +2,10 @@
 """How attempts end: written now, later, or as lost; never not at all."""
 
 import json
-import threading
 
 import pytest
 
 from qinling_exec import exceptions
-from qinling_exec.db import engine
 from qinling_exec.db.engine import utcnow
 from qinling_exec.executions import logs, states
 from qinling_exec.executions.attempts import Repeat
@@ -219,18 +217,3 @@ def test_a_handover_begins_again_at_once(ending, queue, rows, fence):
     assert settled.status == states.RUNNING
     (again,) = queue.claim("other", F, ["w"])
     assert (again.fence.execution_id, again.fence.attempt) == (fence.execution_id, 2)
-
-
-def test_ends_are_written_in_turns_of_projects(ending, rows, fence, monkeypatch):
-    """With fifty at once another project's only one waited behind all of them."""
-    monkeypatch.setattr(engine, "_TURN_SECONDS", 60)
-    turns = ending._database._turns
-    while turns.take(patience=0.01):
-        pass
-    writing = threading.Thread(target=ending.finish, args=(fence, SUCCESS))
-    writing.start()
-    writing.join(0.05)
-    assert writing.is_alive()
-    turns.give()
-    writing.join(10)
-    assert rows.of(fence.execution_id).status == states.SUCCESS

@@ -81,6 +81,19 @@ def test_only_a_project_with_nothing_at_work_need_not_wait_for_a_look(roomy):
     assert roomy.reserve("c")
 
 
+def test_nobody_overtakes_what_its_own_project_has_in_the_queue(roomy, wakeup):
+    wakeup.ring("a")
+    assert not roomy.reserve("a")
+    roomy._serve_queue()  # it looks, and nothing waits
+    assert roomy.reserve("a")
+
+
+def test_newcomers_leave_places_to_those_that_wait(database, wakeup, done):
+    engine = Engine(database, wakeup, None, None, Fleet(done), None, Planning(done), None, None,
+                    None, None, None, SimpleNamespace(run_threads=16))
+    assert sum(engine.reserve(str(number)) for number in range(20)) == 14
+
+
 def test_an_engine_that_is_to_end_begins_nothing(roomy):
     roomy._stop.set()
     assert not roomy.reserve("a")
@@ -90,4 +103,4 @@ def test_an_engine_that_is_to_end_begins_nothing(roomy):
 def roomy(database, wakeup, done):
     """An engine of two threads."""
     return Engine(database, wakeup, None, None, Fleet(done), None, Planning(done), None, None,
-                  None, None, None, SimpleNamespace(run_threads=2))
+                  None, None, None, SimpleNamespace(run_threads=2, max_age=60))
