@@ -106,7 +106,9 @@ def test_failing(start_service: Start, url: str, ledger: Ledger, client: Clients
     print(f"{len(rows)} executions in {time.monotonic() - began:.0f} s,"
           f" {dict(Counter(row['status'] for row in rows))},"
           f" {sum(one.tries for one in history.creations)} requests,"
-          f" {again} transactions tried again")
+          f" {again} transactions tried again,"
+          f" the slowest answer after"
+          f" {max((one.accepted or 0) - one.began for one in history.creations):.0f} s")
     assert again, "no statement failed"
     assert len(history.accepted) == _COUNT
     now.unlink()
