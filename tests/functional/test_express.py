@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -37,6 +38,7 @@ def warm(start_service: Callable[..., Running]) -> Callable[..., tuple[Api, str]
         api = start_service(**options).api()
         function = api.function(SLEEPS)
         api.ok("POST", "/v1/executions", 201, json={"function_id": function})
+        time.sleep(1.5)  # until the engine has seen that nothing waits any more
         return api, function
 
     return start
