@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import logging
-import math
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -270,8 +270,6 @@ def _judge(answer: dict[str, Any], asked: bool = False,
 def _duration(answer: dict[str, Any]) -> float:
     """Return the seconds that a run took by its worker's word, 0 when that is no such number."""
     duration = answer.get("duration", 0)
-    try:
-        sane = not isinstance(duration, (bool, str)) and 0 <= float(duration) < math.inf
-    except (TypeError, ValueError, OverflowError):
-        return 0
+    # An integer of any length and a float compare exactly; NaN is neither more nor less.
+    sane = type(duration) in (int, float) and 0 <= duration <= sys.float_info.max
     return duration if sane else 0

@@ -234,7 +234,7 @@ class Engine:
                            claimed.global_request_id)
         try:
             faultpoint.reach("worker-taken")
-            if claimed.started_at > claimed.created_at:
+            if claimed.started_at != claimed.created_at:  # else it was begun with its record
                 tracing.waited("queue", claimed.request_id, claimed.created_at,
                                execution_id=fence.execution_id, attempt=fence.attempt)
             with tracing.work("run", claimed.request_id, execution_id=fence.execution_id,

@@ -20,9 +20,9 @@ from qinling_exec.orchestrator.workers import Worker
 class Express:
     """Has the engine of this process begin an execution with its record, where that is fair.
 
-    That is so for a project that has nothing at work: what others have in the queue, and however
-    long the engine takes to look through that, is no reason for it to wait. What it sends next
-    goes into the queue, where projects take turns.
+    That is so for a project with nothing in the queue or among the engine's runs: what others have
+    in the queue, and however long the engine takes to look through that, is no reason for it to
+    wait. What it sends next goes into the queue, where projects take turns.
     """
 
     def __init__(self, engine: Engine, runner: Runner, slots: Slots, acceptance: Acceptance,
@@ -47,7 +47,7 @@ class Express:
             try:
                 execution = self._acceptance.store(context, request, plan.target, claim)
             except exceptions.TooManyRequests:
-                return None  # too much runs of the project: this one waits
+                return None  # too many run of the project: this one waits
             finally:
                 if execution is None:
                     self._slots.give_back(worker)

@@ -11,7 +11,6 @@ the claim's look at the queue costs with 100,000 executions waiting. It asserts 
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import os
 import pathlib
@@ -28,7 +27,7 @@ from qinling_exec.db import migration, models
 from qinling_exec.db.engine import Database, utcnow
 from qinling_exec.executions.queue import Queue
 from tests import databases
-from tests.functional.client import Api
+from tests.functional.client import Api, output
 from tests.functional.deployment import Deployment
 from tests.functional.running import Running
 
@@ -52,14 +51,13 @@ def one(api: Api, function: str) -> Times:
     :returns: seconds that the first waited, and until the end of it and of the second.
     """
     began = time.time()
-    made = api.ok("POST", "/v1/executions", 201, json={"function_id": function, "sync": False})
-    while (record := api.ok("GET", f"/v1/executions/{made['id']}"))["status"] == "running":
+    made = api.run(function, sync=False)
+    while (record := api.show(made["id"]))["status"] == "running":
         time.sleep(0.01)
     assert record["status"] == "success", record
     between = time.time()
-    api.ok("POST", "/v1/executions", 201, json={"function_id": function})
-    ran_at = json.loads(record["result"])["output"]
-    return ran_at - began, between - began, time.time() - between
+    api.run(function)
+    return output(record) - began, between - began, time.time() - between
 
 
 def tell(what: str, times: list[Times], alone: list[Times] | None = None) -> None:

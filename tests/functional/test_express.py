@@ -21,14 +21,11 @@ def main(seconds=0, context=None):
     time.sleep(seconds)
     return context["attempt"]
 """
-Record = dict[str, Any]
 
 
-def send(api: Api, function: str, seconds: float = 0) -> Record:
+def send(api: Api, function: str, seconds: float = 0) -> dict[str, Any]:
     """Ask for an execution; return the answer."""
-    record: Record = api.ok("POST", "/v1/executions", 201, json={
-        "function_id": function, "sync": False, "input": f'{{"seconds": {seconds}}}'})
-    return record
+    return api.run(function, {"seconds": seconds}, sync=False)
 
 
 @pytest.fixture
@@ -37,7 +34,7 @@ def warm(start_service: Callable[..., Running]) -> Callable[..., tuple[Api, str]
     def start(**options: str) -> tuple[Api, str]:
         api = start_service(**options).api()
         function = api.function(SLEEPS)
-        api.ok("POST", "/v1/executions", 201, json={"function_id": function})
+        api.run(function)
         time.sleep(1.5)  # until the engine has seen that nothing waits any more
         return api, function
 
@@ -80,8 +77,8 @@ def test_what_goes_on_ends_before_the_service_does(start_service: Callable[..., 
     running = start_service()
     api = running.api()
     function = api.function(SLEEPS)
-    api.ok("POST", "/v1/executions", 201, json={"function_id": function})
+    api.run(function)
     record = send(api, function, 1.5)
     running.stop()
     again = start_service()
-    assert output(again.api().ok("GET", f"/v1/executions/{record['id']}")) == 1
+    assert output(again.api().show(record["id"])) == 1

@@ -87,7 +87,7 @@ def test_failing(start_service: Start, url: str, ledger: Ledger, client: Clients
     monkeypatch.setenv("QINLING_EXEC_TEST_FAILING", f"0.05:{_SEED}:{now}")
     service = start_service(settings=settings)
     history = client(service)
-    history.patience = 240  # a disk that others use too has made one commit take half a minute
+    history.patience = 240  # on a machine with much other work one answer took over a minute
     function = make_function(service.api(), max_attempts="3")
     now.touch()
     chance = random.Random(_SEED)

@@ -40,10 +40,25 @@ def done():
 
 
 @pytest.fixture
-def engine(database, wakeup, done):
-    runner = SimpleNamespace(beat=lambda: None, valid=True)
-    return Engine(database, wakeup, runner, None, Fleet(done), None, Planning(done), None, None,
-                  None, None, None, SimpleNamespace(run_threads=1, max_age=60))
+def build(database, wakeup, done):
+    """Return a function that makes an engine of so many threads."""
+    def engine_of(threads):
+        runner = SimpleNamespace(beat=lambda: None, valid=True)
+        options = SimpleNamespace(run_threads=threads, max_age=60)
+        return Engine(database, wakeup, runner, None, Fleet(done), None, Planning(done), None,
+                      None, None, None, None, options)
+
+    return engine_of
+
+
+@pytest.fixture
+def engine(build):
+    return build(1)
+
+
+@pytest.fixture
+def roomy(build):
+    return build(2)
 
 
 def test_workers_that_are_wanted_are_started_in_the_same_turn(engine, done):
@@ -88,19 +103,11 @@ def test_nobody_overtakes_what_its_own_project_has_in_the_queue(roomy, wakeup):
     assert roomy.reserve("a")
 
 
-def test_newcomers_leave_places_to_those_that_wait(database, wakeup, done):
-    engine = Engine(database, wakeup, None, None, Fleet(done), None, Planning(done), None, None,
-                    None, None, None, SimpleNamespace(run_threads=16))
+def test_newcomers_leave_places_to_those_that_wait(build):
+    engine = build(16)
     assert sum(engine.reserve(str(number)) for number in range(20)) == 14
 
 
 def test_an_engine_that_is_to_end_begins_nothing(roomy):
     roomy._stop.set()
     assert not roomy.reserve("a")
-
-
-@pytest.fixture
-def roomy(database, wakeup, done):
-    """An engine of two threads."""
-    return Engine(database, wakeup, None, None, Fleet(done), None, Planning(done), None, None,
-                  None, None, None, SimpleNamespace(run_threads=2, max_age=60))
