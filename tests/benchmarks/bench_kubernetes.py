@@ -23,6 +23,7 @@ from tests.kubernetes import cluster as clusters
 
 EMPTY = "def main():\n    pass\n"
 WARM = 200
+WARMING = 20
 #: Counts for so many seconds.
 SPIN = """
 import time
@@ -63,18 +64,24 @@ def _first(deployment: Deployment, count: int, free: int) -> list[float]:
     return taken
 
 
-def _warm(deployment: Deployment, where: str) -> None:
-    """Measure executions one after the other, which use up what CPU a pod may have; and apart."""
-    api = deployment.api()
-    function = api.function(EMPTY)
-    for _ in range(5):
-        _timed(api, function)
+def _warm(places: Mapping[str, Deployment]) -> None:
+    """Measure warm executions of deployments in turns, so that what else goes on hits them alike.
+
+    Without a pause those on a pod use up what CPU it may have.
+    """
+    runs = {where: (api := deployment.api(), api.function(EMPTY))
+            for where, deployment in places.items()}
     for pause in (0.0, 0.05):
-        taken = []
+        for _ in range(WARMING):
+            for run in runs.values():
+                _timed(*run)
+        taken: dict[str, list[float]] = {where: [] for where in runs}
         for _ in range(WARM):
-            time.sleep(pause)
-            taken.append(_timed(api, function))
-        _report(f"warm execution, {where}{', 50 ms apart' if pause else ''}", taken)
+            for where, run in runs.items():
+                time.sleep(pause)
+                taken[where].append(_timed(*run))
+        for where in runs:
+            _report(f"warm execution, {where}{', 50 ms apart' if pause else ''}", taken[where])
 
 
 def _cpu(deployment: Deployment) -> None:
@@ -118,13 +125,13 @@ def main() -> None:
         print(f"{'case':44}{'runs':>5}{'p50 ms':>9}{'p90 ms':>9}")
         with tempfile.TemporaryDirectory(prefix="qb") as folder, on_pods(2, folder) as pods:
             _report("first execution, pods, warm pool", _first(pods, count, 2))
-            _warm(pods, "pods")
             _cpu(pods)
+            with (tempfile.TemporaryDirectory(prefix="qb") as other,
+                  deployed(other) as local):
+                _report("first execution, local processes", _first(local, count, 2))
+                _warm({"pods": pods, "local processes": local})
         with tempfile.TemporaryDirectory(prefix="qb") as folder, on_pods(0, folder) as pods:
             _report("first execution, pods, no pool", _first(pods, max(1, count // 4), 0))
-        with tempfile.TemporaryDirectory(prefix="qb") as folder, deployed(folder) as local:
-            _report("first execution, local processes", _first(local, count, 2))
-            _warm(local, "local processes")
         print(f"load {os.getloadavg()[0]:.1f}")
     finally:
         cluster.delete_namespace(namespace)

@@ -88,6 +88,36 @@ def test_surroundings_without_a_trace_are_kept(fresh: Worker) -> None:
     assert len(changed) >= 6
 
 
+@pytest.mark.parametrize("trace", [
+    "os.chmod('.', 0o500)", "os.utime('.', (1, 1))", "os.rmdir(os.environ['HOME'])",
+    "os.setxattr('.', 'user.left', b'x')", "os.symlink('/', 'left')", "os.mkdir('left')",
+    "os.rename(os.environ['HOME'], os.environ['HOME'] + 2 * 'x')", "os.chmod('..', 0o500)",
+    "os.mkdir('../left')", "os.rmdir(os.environ['HOME']); os.symlink('/tmp', os.environ['HOME'])",
+])
+def test_traces_of_the_directory_of_a_worker_without_namespaces(confined: Worker,
+                                                                trace: str) -> None:
+    program = f"""
+    result = [[os.lstat(path).st_mode, sorted(os.listdir(path)), os.stat(path).st_mtime > 1000,
+               os.listxattr(path)]
+              for path in (os.environ['HOME'], '.', '..')]
+    try:
+        {trace}
+    except OSError as error:
+        assert error.errno in (1, 13, 95), error  # not theirs, or no attributes in this place
+    """
+    first, *others = [run(confined, program) for _ in range(5)]
+    assert others == [first] * 4
+
+
+def test_a_directory_without_a_trace_is_kept(confined: Worker) -> None:
+    """To make and remove one on a disk is what a run in a pod would wait for."""
+    look = "result = os.stat('.').st_ctime_ns"
+    kept = {run(confined, look) for _ in range(12)}
+    changed = {run(confined, look + "; open('x', 'w').close()") for _ in range(12)}
+    assert len(kept) <= 3  # one for each slot
+    assert len(changed) >= 6
+
+
 @pytest.fixture(params=["/tmp", "/var/tmp"])
 def python(request: pytest.FixtureRequest) -> Iterator[str]:
     """A Python in a directory that runs have for themselves, which others can't enter."""
