@@ -57,10 +57,18 @@ class Keeper:
             if not descriptors:
                 continue  # K for a run that has just ended
             status = self._look_after(descriptors)
-            # A run may set limits of this process; the next one gets a new keeper then.
-            last = _limits() != before
+            # A run may set limits of this process, or mark its directory; the next one gets a new
+            # keeper then.
+            last = _limits() != before or self._surroundings.spoiled
+            # On a disk even an empty directory takes a while, and nobody is to wait for it. Files
+            # may take longer: who left them waits, and not the next one.
+            later = self._surroundings.empty
+            if not later:
+                self._surroundings.remove()
             with contextlib.suppress(OSError):
                 self._control.send(json.dumps({"status": status, "last": last}).encode())
+            if later:
+                self._surroundings.remove()
             if last:
                 return
 
@@ -103,7 +111,6 @@ class Keeper:
             os.killpg(pid, signal.SIGKILL)  # before the id is free for others
         status = os.waitpid(pid, 0)[1]
         system.kill_descendants()
-        self._surroundings.remove()
         return status
 
 

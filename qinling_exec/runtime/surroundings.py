@@ -78,6 +78,7 @@ class Surroundings:
         self._own = _OWN if private else os.path.join(home, "run")
         if not private:
             os.mkdir(home, 0o700)
+        self._made = self._marks()
         self._size = size
         self._covered: list[str] = []
         self._fresh: list[object] = []
@@ -87,55 +88,78 @@ class Surroundings:
         """Make them new, and the run's directory the working directory."""
         if self._private:
             system.own_ipc()
-        if not self._fresh or (self._private and self._state() != self._fresh):
-            self._make()
-        os.chdir(self._own)
-
-    def remove(self) -> None:
-        """Remove what a run left, as far as it takes room."""
-        if self._private:
-            return
-        os.chdir("/")
-        if self._state() == self._fresh:
-            return  # to remove and make a directory takes longer than to look at it, on a disk
-        self._fresh = []
-        with contextlib.suppress(OSError):  # the run may have done anything to it
-            os.chmod(self._home, 0o700)
-            for name in os.listdir(self._home):
-                remove(os.path.join(self._home, name))
-
-    def _make(self) -> None:
-        if self._private:
+            if self._fresh and self._state() == self._fresh:
+                return  # the last run has left no trace, as most do
             for path in self._covered:
                 system.unmount(path)
             self._covered = _cover(_CODE, self._size)
         os.makedirs(self._own, 0o700)
-        if not (self._private and _SHOWN):  # there are more directories than are looked at
+        os.chdir(self._own)
+        if self._private and not _SHOWN:  # else there are more directories than are looked at
             self._fresh = self._state()
 
-    def _state(self) -> list[object]:
-        """Return all that a run could change: most leave no trace.
+    @property
+    def empty(self) -> bool:
+        """True when a run left no file that :meth:`remove` would remove."""
+        try:
+            return self._private or (os.listdir(self._home) == [os.path.basename(self._own)]
+                                     and not os.listdir(self._own))
+        except OSError:  # the run may have done anything to it
+            return False
 
-        In file systems of the run's own whatever is in a directory takes an inode; elsewhere
-        there are but the keeper's directory and the run's. The time of reading is not looked at,
-        and that of a change may be the same as before within a tick of the clock.
+    @property
+    def spoiled(self) -> bool:
+        """True when a run left a mark on the keeper's directory, which later runs would find."""
+        return self._marks() != self._made
+
+    def remove(self) -> None:
+        """Remove what a run left, as far as it takes room."""
+        if not self._private:
+            os.chdir("/")
+            with contextlib.suppress(OSError):  # the run may have done anything to it
+                os.chmod(self._home, 0o700)
+                for name in os.listdir(self._home):
+                    remove(os.path.join(self._home, name))
+
+    def _marks(self) -> list[object]:
+        """Return what is to be seen at the keeper's directory itself, if there is one."""
+        if self._private:
+            return []
+        try:
+            what = os.lstat(self._home)
+            return [what.st_ino, what.st_mode, what.st_uid, what.st_gid, _attributes(self._home)]
+        except OSError as error:
+            return [error.errno]
+
+    def _state(self) -> list[object]:
+        """Return all that a run could change without writing to another file system.
+
+        Whatever is in a directory takes an inode. The time of reading is not kept by these file
+        systems, and that of a change may be the same as before within a tick of the clock.
         """
         found: list[object] = []
-        for path in (*self._covered, *([] if self._private else [self._home]), self._own):
+        for path in (*self._covered, self._own):
             try:
                 what = os.lstat(path)
                 found.append((what.st_dev, what.st_ino, what.st_mode, what.st_uid, what.st_gid,
                               what.st_nlink, what.st_size, what.st_mtime_ns, what.st_ctime_ns,
-                              os.statvfs(path).f_ffree if self._private else os.listdir(path),
-                              os.listxattr(path, follow_symlinks=False)))
+                              os.statvfs(path).f_ffree,
+                              _attributes(path)))
             except OSError as error:
                 found.append(error.errno)
         return found
 
 
+def _attributes(path: str) -> list[str]:
+    try:
+        return os.listxattr(path, follow_symlinks=False)
+    except OSError:  # file systems need not have any
+        return []
+
+
 def remove(top: str) -> None:
     """Remove a directory, whatever modes are in it, or anything else."""
-    import shutil  # only where it is needed: every fork pays for what is loaded
+    import shutil  # only without namespaces: every fork pays for what is loaded
 
     if os.path.islink(top) or not os.path.isdir(top):
         with contextlib.suppress(OSError):
