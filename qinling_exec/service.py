@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import logging
 import sys
-import time
 from functools import partial
 from typing import Any
 
@@ -43,7 +42,7 @@ from qinling_exec.executions.retention import Periodic
 from qinling_exec.executions.room import Room
 from qinling_exec.executions.waiters import Waiters
 from qinling_exec.executions.watch import Watch
-from qinling_exec.orchestrator import base
+from qinling_exec.orchestrator import base, hung
 from qinling_exec.orchestrator.fleet import Fleet
 from qinling_exec.orchestrator.losses import Losses
 from qinling_exec.orchestrator.slots import Slots
@@ -58,8 +57,6 @@ LOG = logging.getLogger(__name__)
 #: milliseconds, the engine waits behind each of fifty threads that finish runs, after every word
 #: with the database.
 _SWITCH_SECONDS = 0.001
-#: How long an engine may take to end a worker that hangs, and between looks, in seconds.
-_GIVE_UP_SECONDS, _GIVE_UP_LOOK = 40.0, 0.1
 _LEASE_LOST = (
     "The process that ran the execution could not reach the database in time and ended the run."
     " The function may have done its work in part."
@@ -160,17 +157,7 @@ class Service:
         if self._fleet is not None:
             self._fleet.end_hung(worker)
             return
-        if self._wire.is_gone(worker):
-            self.workers.remove(worker.name)
-            self.wakeup.ring()
-            return
-        LOG.warning("Worker %s neither answers nor ends a run: it is to be ended.", worker.name)
-        self.workers.give_up(worker.name, self._driver.shared)
-        until = time.monotonic() + _GIVE_UP_SECONDS
-        while self.workers.loss(worker.name) is None:
-            if time.monotonic() > until:
-                raise TimeoutError("no engine has ended it")
-            time.sleep(_GIVE_UP_LOOK)
+        hung.have_ended(self.workers, self._wire, worker, self._driver.shared)
 
     def _keys(self) -> Keys:
         return Keys(self.database, self.conf.api.idempotency_seconds)

@@ -36,6 +36,9 @@ LOG = logging.getLogger(__name__)
 _TRIES = 5
 #: How often a waiting caller looks itself, in seconds; it is woken when the execution ends.
 _LOOK_SECONDS = 5.0
+#: For how long a caller whose execution has ended waits for that to be stored, in seconds: after a
+#: deadlock it takes a moment, without a database nobody knows.
+_STORE_SECONDS = 10.0
 
 
 class Executions:
@@ -253,17 +256,23 @@ class Executions:
             return self._look(context, execution)
         now = utcnow()
         settled = self._ending.finish(fence, outcome, sink, now)
-        if settled is None or settled.kept:
-            # Deleted, or another runner's: what is stored counts. Or it is stored later.
-            return execution
+        if settled is None:  # deleted, or another runner's: what is stored counts
+            current = self._look(context, execution)
+            return current if current.status in states.ENDED else None
+        if settled.kept:
+            return self._wait(context, execution, _STORE_SECONDS)
         if settled.status == states.RUNNING:
             return None
         return replace(execution, status=settled.status, result=settled.result, finished_at=now,
                        updated_at=now)
 
-    def _wait(self, context: RequestContext, execution: Execution) -> Execution:
-        """Wait for a queued execution to end, or for this process to be told to."""
-        until = time.monotonic() + self._sync_seconds
+    def _wait(self, context: RequestContext, execution: Execution,
+              seconds: float | None = None) -> Execution:
+        """Wait for an execution to end, or for this process to be told to.
+
+        :param seconds: at the most; None: as long as a synchronous caller waits.
+        """
+        until = time.monotonic() + (self._sync_seconds if seconds is None else seconds)
         event = self._waiters.expect(execution.id)
         try:
             while True:

@@ -173,7 +173,8 @@ class Queue:
                 .values(runner_id=None, worker=None, started_at=None,
                         attempts=fence.attempt - 1,
                         # It does not wait since it came, if it was begun before.
-                        retry_at=started_at if fence.attempt > 1 else None)
+                        retry_at=sa.func.coalesce(_table.c.retry_at, started_at)
+                        if fence.attempt > 1 else None)
             )
             if result.rowcount:
                 return True
@@ -216,7 +217,7 @@ def _take(connection: sa.Connection, runner_id: str, worker_of: dict[str, str | 
         .where(_table.c.id.in_(list(worker_of)), records.NOT_ENDED,
                _table.c.runner_id.is_(None))
         .values(runner_id=runner_id, worker=worker, attempts=_table.c.attempts + 1,
-                started_at=utcnow(), retry_at=None)
+                started_at=utcnow())
     )
 
 

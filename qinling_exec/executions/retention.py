@@ -72,9 +72,13 @@ class Retention:
                     yield Progress(executions, keys)
                 if self._rest((time.monotonic() - began) * (1 / share - 1)):
                     return
+        began = time.monotonic()
         while forgotten := self._keys.expire():
             keys += forgotten
             yield Progress(executions, keys)
+            if self._rest((time.monotonic() - began) * (1 / share - 1)):
+                return
+            began = time.monotonic()
 
     def count(self, days: float, batch: int) -> Iterator[Progress]:
         """Count the executions that a purge would delete, without deleting any."""

@@ -19,7 +19,7 @@ from qinling_exec.db.engine import Database
 from qinling_exec.exceptions import NotFound, Unavailable
 from qinling_exec.executions import targets
 from qinling_exec.metrics import WORKER_SECONDS
-from qinling_exec.orchestrator import workers
+from qinling_exec.orchestrator import hung, workers
 from qinling_exec.orchestrator.background import UNCHANGED, Background
 from qinling_exec.orchestrator.base import (
     Orchestrator,
@@ -123,8 +123,16 @@ class Fleet:
             self.end_hung(worker)
 
     def end_hung(self, worker: Worker) -> None:
-        """End a worker that does not listen, with all that runs there."""
-        (self._died if self._is_lost(worker) else self._gone)(worker)
+        """End a worker that does not listen, with all that runs there.
+
+        :raises TimeoutError: it is another engine's, which has not ended it.
+        """
+        if self._orchestrator.shared:
+            (self._died if self._is_lost(worker) else self._gone)(worker)
+        elif worker.runner_id == self._owner():
+            self._gone(worker)
+        else:  # who forgets it does not end it, and something may be begun again beside it
+            hung.have_ended(self._table, self._wire, worker, by_any=False)
 
     def abandon(self, worker: Worker) -> None:
         """See to a worker that a dead engine left behind: another engine's, or at its end."""
@@ -251,7 +259,9 @@ class Fleet:
                 if self._wire.ping(worker)["running"]:  # another process has runs on it
                     return UNCHANGED
             except (WorkerUnreachable, WorkerRefused):
-                pass  # it is gone already
+                # It may be busy; who waits for a run there ends it when it hangs.
+                if self._orchestrator.alive(worker.name) and self._table.has_runs(worker.name):
+                    return UNCHANGED
         self._gone(worker)
         LOG.info("Worker %s of function %s (version %s) has ended.", worker.name,
                  worker.function_id, worker.function_version)

@@ -67,7 +67,6 @@ def test_what_has_to_wait_before_another_attempt_is_left_alone(database, queue, 
         assert queue.waiting(connection, [F], 10) == {F: 1}
     (claimed,) = queue.claim("me", F, ["w", "w"])
     assert claimed.fence == states.Fence(due, "me", 2)
-    assert rows.of(due).retry_at is None
 
 
 def test_waiting_is_counted_up_to_a_limit(database, queue, rows):
@@ -179,6 +178,19 @@ def test_what_is_put_back_counts_no_attempt(queue, rows):
     assert (stored.runner_id, stored.worker, stored.attempts, stored.started_at) == (
         None, None, 0, None)
     assert not queue.put_back(claimed.fence, claimed.started_at)
+
+
+def test_what_is_put_back_again_and_again_grows_old_all_the_same(queue, rows):
+    """Each return began its wait anew: a second attempt could wait for ever."""
+    since = utcnow() - timedelta(hours=2)
+    (execution_id,) = rows.add(attempts=1, retry_at=since)
+    for _ in range(2):
+        (claimed,) = queue.claim("me", F, ["w"])
+        assert queue.put_back(claimed.fence, claimed.started_at)
+    stored = rows.of(execution_id)
+    assert (stored.attempts, stored.retry_at) == (1, since)
+    assert queue.end(F, states.error("too old"), 5, utcnow() - timedelta(hours=1)) == [
+        execution_id]
 
 
 def test_a_return_that_is_repeated_leaves_the_next_claim_alone(queue, rows):

@@ -127,6 +127,21 @@ def test_keys_whose_time_is_over_are_forgotten(database, retention):
         assert len(connection.execute(sa.select(table)).all()) == 2
 
 
+def test_forgetting_keys_rests_and_stops_too(database, monkeypatch):
+    """It went on without a pause, and the end of the process had to wait for it."""
+    batches, rests = [1, 1, 1], []
+    keys = Keys(database, 3600)
+    monkeypatch.setattr(keys, "expire", lambda: batches.pop() if batches else 0)
+
+    def rest(seconds):
+        rests.append(seconds)
+        return len(rests) == 2
+
+    assert list(Retention(database, keys, rest).purge(0, 5, 0.5)) == [
+        Progress(0, 1), Progress(0, 2)]
+    assert batches == [1]
+
+
 def test_zero_days_keep_everything(database, retention):
     add(database, 4000, count=3)
     assert list(retention.purge(0, 5, 1)) == []

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 import threading
 import time
 from types import SimpleNamespace
@@ -17,6 +18,7 @@ from qinling_exec.db.engine import utcnow
 from qinling_exec.db.wakeup import Wakeup
 from qinling_exec.executions import targets
 from qinling_exec.orchestrator import workers
+from qinling_exec.orchestrator.background import UNCHANGED
 from qinling_exec.orchestrator.base import Capacity, WorkerAddress
 from qinling_exec.orchestrator.fleet import Fleet
 from qinling_exec.orchestrator.slots import Slots
@@ -117,6 +119,57 @@ def test_a_worker_that_was_given_up_is_ended_before_it_is_forgotten(database, tm
     assert processes.wait_for(lambda: table.loss(name) is not None, 20)
     fleet.close()
     assert (orchestrator.released, orchestrator.there) == ([name], True)
+
+
+def test_a_hanging_worker_of_another_engine_is_waited_for(database, tmp_path):
+    """It was forgotten, and lived on: the next attempt could begin beside what it still ran."""
+    table = Workers(database, Wakeup(), 3)
+    with database.writer() as connection:
+        table.want(connection, "f", 0, "x", 1, "other")
+    (name,) = table.names("f", 0, 10)
+    fleet = Fleet(database, Noted(), table, Slots(), Wire(), FileStore(str(tmp_path)),
+                  lambda: "me", {}, lambda: 3600, 5)
+    with socket.create_server(str(tmp_path / "hangs"), family=socket.AF_UNIX):
+        table.started(name, f"unix:{tmp_path}/hangs", "secret")
+        (worker,) = table.of_engine("other")
+        waiter = threading.Thread(target=fleet.end_hung, args=(worker,))
+        waiter.start()
+        assert processes.wait_for(lambda: table.of_engine("other")[0].state == workers.ENDING, 20)
+        waiter.join(0.5)
+        assert waiter.is_alive(), "its own engine has not ended it"
+        table.remove(name)
+        waiter.join(20)
+        assert not waiter.is_alive()
+    fleet.close()
+
+
+def test_a_worker_that_is_too_busy_to_answer_is_not_ended_with_its_runs(database, tmp_path,
+                                                                        monkeypatch):
+    """One slow answer, and what other processes ran on a worker that was to go was lost."""
+    class There(Noted):
+        def alive(self, name):
+            return True
+
+    table, orchestrator = Workers(database, Wakeup(), 3), There()
+    with database.writer() as connection:
+        table.want(connection, "f", 0, "x", 1, "me")
+    (name,) = table.names("f", 0, 10)
+    with database.writer() as connection:
+        connection.execute(sa.insert(models.Execution.__table__), {
+            "id": "e", "project_id": "p", "function_id": "f", "function_version": 0,
+            "status": "running", "sync": True, "created_at": utcnow(), "attempts": 1,
+            "worker": name})
+    table.started(name, "unix:/nowhere", "secret")
+    (worker,) = table.of_engine("me")
+    fleet = Fleet(database, orchestrator, table, Slots(), Wire(), FileStore(str(tmp_path)),
+                  lambda: "me", {}, lambda: 3600, 5)
+    monkeypatch.setattr("qinling_exec.orchestrator.fleet._GRACE_SECONDS", 0)
+    assert fleet._retire(worker) is UNCHANGED
+    with database.writer() as connection:
+        connection.execute(sa.update(models.Execution.__table__).values(status="success"))
+    fleet._retire(worker)
+    assert orchestrator.released == [name]
+    fleet.close()
 
 
 def test_the_engine_rests_while_the_cluster_can_not_be_reached(database, tmp_path):

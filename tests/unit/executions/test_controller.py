@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a synchronous caller is told when the end of its run could not be stored at once."""
+
+import threading
+from types import SimpleNamespace
+
+import pytest
+
+from qinling_exec import exceptions
+from qinling_exec.context import RequestContext
+from qinling_exec.db.engine import utcnow
+from qinling_exec.executions import states
+from qinling_exec.executions.acceptance import Plan, Request
+from qinling_exec.executions.controller import Executions
+from qinling_exec.executions.places import Places
+from qinling_exec.executions.records import Execution
+from qinling_exec.orchestrator.slots import Slots
+
+CONTEXT = RequestContext(project_id="mine")
+SUCCESS = states.Outcome(states.SUCCESS, {"output": 1, "duration": 0.1})
+
+
+class Acceptance:
+    """Stores what it is given; its one worker is warm."""
+
+    def __init__(self, rows):
+        self.rows = rows
+
+    def plan(self, context, request):
+        return Plan(SimpleNamespace(), [SimpleNamespace(name="w", room=1, runner_id="me")])
+
+    def store(self, context, request, target, claim=None):
+        (made,) = self.rows.add(sync=True, runner_id="me", worker="w", attempts=1)
+        return Execution(made, "f", 0, None, None, states.RUNNING, True, "mine", utcnow(), None,
+                         utcnow(), None, 1, None)
+
+
+@pytest.fixture
+def submit(database, wakeup, waiters, ending, rows, holdings):
+    """Runs one synchronous execution; what is given happens before its outcome is written."""
+    def submit(before):
+        def run(given, worker):
+            before(given.fence)
+            return SUCCESS, None
+
+        executions = Executions(
+            database, wakeup, waiters, Slots(), SimpleNamespace(id="me", valid=True),
+            SimpleNamespace(run=run), Acceptance(rows), Places(4, 4), None, ending, holdings,
+            sync_seconds=20)
+        return executions.submit(CONTEXT, Request(function_id="f"))
+
+    return submit
+
+
+def test_what_is_stored_later_is_waited_for(ending, submit, monkeypatch):
+    """Whoever asked was told that it runs, after a deadlock, and had to look for its end."""
+    write, broken = ending._write, threading.Event()
+
+    def breaks_once(*arguments):
+        if not broken.is_set():
+            broken.set()
+            raise exceptions.Unavailable("a deadlock")
+        return write(*arguments)
+
+    monkeypatch.setattr(ending, "_write", breaks_once)
+    answer = submit(lambda fence: None)
+    assert broken.is_set()
+    assert (answer.status, answer.result) == (states.SUCCESS, '{"output": 1, "duration": 0.1}')
+
+
+def test_without_a_database_it_is_not_waited_for_long(submit, ending, monkeypatch):
+    def never(*arguments):
+        raise exceptions.Unavailable("away")
+
+    monkeypatch.setattr(ending, "_write", never)
+    monkeypatch.setattr("qinling_exec.executions.controller._STORE_SECONDS", 0.2)
+    assert submit(lambda fence: None).status == states.RUNNING
+
+
+def test_what_another_runner_has_recorded_is_what_counts(rows, submit):
+    """The caller was told what it was when it came."""
+    def taken_over(fence):
+        rows.change(fence.execution_id, status=states.ERROR, runner_id="other")
+
+    assert submit(taken_over).status == states.ERROR
+
+
+def test_what_another_runner_goes_on_with_is_waited_for(rows, waiters, submit):
+    def taken_over(fence):
+        rows.change(fence.execution_id, runner_id="other", attempts=2)
+
+        def end():
+            rows.change(fence.execution_id, status=states.FAILED)
+            waiters.ended(fence.execution_id)
+
+        threading.Timer(0.3, end).start()
+
+    assert submit(taken_over).status == states.FAILED
+
+
+def test_what_was_deleted_meanwhile_is_not_there(rows, submit):
+    def delete(fence):
+        with rows.database.writer() as connection:
+            connection.exec_driver_sql(
+                f"DELETE FROM executions WHERE id = '{fence.execution_id}'")
+
+    with pytest.raises(exceptions.NotFound):
+        submit(delete)
