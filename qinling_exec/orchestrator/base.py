@@ -42,12 +42,12 @@ class OrchestratorSpent(OrchestratorFull, OrchestratorHopeless):
     """The same, for a quota that is used up: no other node can help, and nobody makes way."""
 
 
-#: Is told, again and again, that there is no room, and whether some will come by itself; returns
-#: whether to go on waiting for it.
-NoRoom = Callable[[bool], bool]
+#: Is told, again and again, that there is no room, and whether some will come by itself (None:
+#: none that is of use, whoever makes way); returns whether to go on waiting for it.
+NoRoom = Callable[[bool | None], bool]
 
 
-def never(_moves: bool) -> bool:
+def never(_moves: bool | None) -> bool:
     """Wait for no room."""
     return False
 

@@ -19,32 +19,35 @@ class Crowding:
         self._lock = threading.Lock()
         #: Since when each has waited in vain.
         self._waiting: dict[str, float] = {}
+        #: Those that nobody can make way for.
+        self._apart: set[str] = set()
         self._unwanted: set[str] = set()
         self._closed = False
 
-    def waits(self, name: str, moves: bool) -> bool:
+    def waits(self, name: str, moves: bool | None) -> bool:
         """Note that there is no room for a worker; tell whether it is to wait for some.
 
-        :param moves: some will come by itself.
+        :param moves: some will come by itself; None: what others have is of no use.
         """
         now = time.monotonic()
         with self._lock:
             since = now if moves else self._waiting.get(name, now)
             self._waiting[name] = since
+            (self._apart.add if moves is None else self._apart.discard)(name)
             if self._closed:
                 self._unwanted.add(name)
             return name not in self._unwanted and now - since < self._seconds
 
     def names(self) -> set[str]:
-        """Return those that wait."""
+        """Return those that wait for others to make way."""
         with self._lock:
-            return set(self._waiting)
+            return self._waiting.keys() - self._apart
 
     def moves(self) -> None:
         """Note that others have room which they will give back: nobody waits in vain."""
         now = time.monotonic()
         with self._lock:
-            self._waiting = dict.fromkeys(self._waiting, now)
+            self._waiting |= dict.fromkeys(self._waiting.keys() - self._apart, now)
 
     def give_up(self, names: Collection[str]) -> None:
         """Let some wait no longer: nothing needs them any more."""
@@ -55,6 +58,7 @@ class Crowding:
         """Forget one that waits no longer; tell whether it was given up."""
         with self._lock:
             self._waiting.pop(name, None)
+            self._apart.discard(name)
             unwanted = name in self._unwanted
             self._unwanted.discard(name)
             return unwanted

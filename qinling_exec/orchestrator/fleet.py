@@ -281,6 +281,8 @@ class Fleet:
             state = self._wire.ping(worker)
         except (WorkerUnreachable, WorkerRefused):
             return UNCHANGED if self._orchestrator.alive(worker.name) else self._died(worker)
+        if self._fitting.owes(worker.name):
+            self._fitting.refit(worker)
         if state["running"] or state["idle_seconds"] <= self._idle_seconds():
             return UNCHANGED
         with self._database.writer() as connection:
@@ -307,3 +309,4 @@ class Fleet:
         self._table.remove(worker.name)
         self._taken.discard(worker.name)
         self._draining_since.pop(worker.name, None)
+        self._fitting.forget(worker.name)

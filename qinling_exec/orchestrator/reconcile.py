@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
+from typing import TypeVar
 
 import sqlalchemy as sa
 
@@ -17,6 +19,7 @@ from qinling_exec.orchestrator.base import Attempt, Images, Orchestrator, Orches
 LOG = logging.getLogger(__name__)
 #: Between looks, in seconds.
 _EVERY = 15.0
+_T = TypeVar("_T")
 _workers = models.Worker.__table__
 _runtimes = models.Runtime.__table__
 _executions = models.Execution.__table__
@@ -26,8 +29,7 @@ class Reconciler:
     """Compares a shared orchestrator with the tables; the reverse is done worker by worker.
 
     A worker's row is there before its pod, a runtime's before its pool and an execution's before
-    its run, so what is read first
-    in the cluster and then not found in the table is nobody's.
+    its run, so what is read first in the cluster and then not found in the table is nobody's.
     """
 
     def __init__(self, database: Database, orchestrator: Orchestrator) -> None:
@@ -61,11 +63,11 @@ class Reconciler:
             row = known.get(name)
             if row is None or (row.state != workers.STARTING and row.address != address):
                 LOG.warning("Worker %s is ended: the database does not know it.", name)
-                self._orchestrator.release(name)
+                _try(self._orchestrator.release, name)
         for runtime_id in pools - runtimes:
             LOG.warning("The pool of runtime %s is ended: the database does not know it.",
                         runtime_id)
-            self._orchestrator.delete_pool(runtime_id)
+            _try(self._orchestrator.delete_pool, runtime_id)
         if self._orchestrator.images is not None:
             self._end_runs(self._orchestrator.images)
         return UNCHANGED
@@ -76,10 +78,7 @@ class Reconciler:
         for attempt in there - self._going(there):
             LOG.warning("Attempt %s of execution %s is ended: the database does not know it.",
                         attempt[1], attempt[0])
-            try:
-                images.end(attempt)
-            except OrchestratorError as error:
-                LOG.warning("It is tried again: %s", error)
+            _try(images.end, attempt)
 
     def _going(self, attempts: set[Attempt]) -> set[Attempt]:
         """Return those of some attempts that go on, or may have to be gone on with."""
@@ -90,3 +89,11 @@ class Reconciler:
             rows = connection.execute(query).all()
         # One that could not be begun for certain has gone back: the next claim has its number.
         return {(row.id, row.attempts + (row.runner_id is None)) for row in rows}
+
+
+def _try(end: Callable[[_T], object], what: _T) -> None:
+    """End one of several; what fails does not keep the others."""
+    try:
+        end(what)
+    except OrchestratorError as error:
+        LOG.warning("It is tried again: %s", error)

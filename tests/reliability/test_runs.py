@@ -171,6 +171,7 @@ def test_output_without_end(site: Site, ledger: Ledger) -> None:
     assert log.rstrip().endswith(b"bytes.]") and b"cut here" in log[-200:]
     assert 2**20 <= len(log) <= 2**20 + 300
     ledger.wait_until_gone(5)
+    invariants.check([history], ledger, logs=False)
 
 
 def test_retried_when_the_function_fails(site: Site, ledger: Ledger) -> None:

@@ -107,6 +107,8 @@ class KubernetesOrchestrator:
         for other in self.watch.all():  # what was made for it, before a warm one came free
             if other.worker == name and other.name != pod.name:
                 self._delete(other.name)
+        with self._lock:
+            self._losses.pop(name, None)  # those were of other pods
         faultpoint.reach("pod-taken")
         return WorkerAddress(name, _address(pod), secrets.token_urlsafe(32))
 
@@ -142,7 +144,9 @@ class KubernetesOrchestrator:
         """Return all workers that there are."""
         if not self.watch.current:
             return None
-        return {pod.worker: _address(pod) for pod in self.watch.all() if pod.worker}
+        there = sorted(self.watch.all(), key=lambda pod: not pod.leaving)
+        # The one that stays counts, where another of the same name can't go for now.
+        return {pod.worker: _address(pod) for pod in there if pod.worker}
 
     def pools(self) -> set[str]:
         """Return the runtimes that have generic pods."""
@@ -185,7 +189,8 @@ class KubernetesOrchestrator:
             lost = [name for name, known in self._pods.items() if known == pod_name]
             if pod is not None and pod.worker:
                 lost.append(pod.worker)
-                self._losses.setdefault(pod.worker, pod.loss)
+                if self._pods.get(pod.worker, pod_name) == pod_name:
+                    self._losses.setdefault(pod.worker, pod.loss)
                 while len(self._losses) > _LOSSES:
                     del self._losses[next(iter(self._losses))]
         for name in set(lost):

@@ -119,7 +119,9 @@ class Pools:
                 there = self._of(pool)
                 if any(pod.free for pod in there):
                     return
-                raise OrchestratorError(next(pod.waiting for pod in there if pod.hopeless))
+                for pod in there:  # none, if another engine has just let them make way
+                    if pod.hopeless:
+                        raise OrchestratorError(pod.waiting)
             reason = self._refusal(pool) or reason
         there = self._of(pool)
         reason = next((pod.waiting for pod in there if pod.waiting), reason)
@@ -131,7 +133,8 @@ class Pools:
     def _settled(self, pool: Pool) -> bool:
         """Tell whether a pod is ready, or some pod will never be and none is on its way."""
         there = self._of(pool)
-        return any(pod.free for pod in there) or any(pod.hopeless for pod in there)
+        return any(pod.free for pod in there) or (
+            any(pod.hopeless for pod in there) and not any(pod.coming for pod in there))
 
     def _of(self, pool: Pool) -> list[Pod]:
         return [pod for pod in self._watch.all()

@@ -16,6 +16,8 @@ _HOPELESS = frozenset({
     "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "ImageInspectError",
     "CreateContainerConfigError", "CrashLoopBackOff",
 })
+#: What the scheduler says where a pod would have a place if others went.
+_CROWDED = ("Insufficient ", "Too many pods")
 #: Why a worker is none any more, where the cluster says nothing else.
 DELETED = "its pod was deleted"
 _ENDS = {
@@ -105,6 +107,11 @@ class Pod:
         """True when no node has room for it."""
         return (self.phase == "Pending" and not self.leaving
                 and self.waiting.startswith("Unschedulable"))
+
+    @property
+    def misplaced(self) -> bool:
+        """True when no node would take it even if nothing else ran there: taints, labels."""
+        return self.unplaced and not any(words in self.waiting for words in _CROWDED)
 
     @property
     def coming(self) -> bool:

@@ -76,8 +76,9 @@ class Taking:
                     return pod
                 reason = f"A pod did not get ready. {pod.waiting}"
             moves = room.comes(self._watch, name)
-            if not no_room(moves):
-                raise kind(reason, moves)
+            in_vain = pod is not None and pod.misplaced
+            if not no_room(None if in_vain else moves):
+                raise OrchestratorError(reason) if in_vain else kind(reason, moves)
             self._watch.wait(functools.partial(self._is_placed, pod), _ROOM_SECONDS)
 
     def _is_placed(self, pod: Pod | None) -> bool:

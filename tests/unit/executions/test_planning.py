@@ -256,6 +256,27 @@ def test_workers_that_nothing_waits_for_leave_their_turn_to_others(database, row
     assert (crowding.end("w-done-0"), crowding.end("w-new-0")) == (True, False)
 
 
+def test_nobody_makes_way_for_what_no_node_takes(database, crowded, crowding, planning, table):
+    """All that was idle went, again and again, and what waited ended after a day."""
+    crowding.waits("w-new-0", None)
+    planning.want_workers(planning.look())
+    assert states_of(database, table)["idle", workers.DRAINING] == 0
+    crowding.waits("w-new-0", False)  # now it is for want of room
+    planning.want_workers(planning.look())
+    assert states_of(database, table)["idle", workers.DRAINING] == 1
+
+
+def test_what_no_node_takes_waits_no_longer_because_others_have_room(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr("qinling_exec.orchestrator.crowding.time.monotonic", lambda: clock[0])
+    crowding = Crowding(10)
+    assert crowding.waits("apart", None) and crowding.waits("full", False)
+    clock[0] = 9
+    crowding.moves()
+    clock[0] = 11
+    assert (crowding.waits("apart", None), crowding.waits("full", False)) == (False, True)
+
+
 def test_in_vain_is_only_who_waits_for_nobody(monkeypatch):
     clock = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])

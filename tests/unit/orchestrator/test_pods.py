@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an engine makes of the pods that it sees; tests/kubernetes asks a real cluster."""
+
+import threading
+from types import SimpleNamespace
+
+import pytest
+
+from qinling_exec.orchestrator.base import (
+    OrchestratorError,
+    OrchestratorUnavailable,
+    PoolRequest,
+    Size,
+)
+from qinling_exec.orchestrator.fitting import Fitting
+from qinling_exec.orchestrator.kubernetes import names, seen
+from qinling_exec.orchestrator.kubernetes.driver import KubernetesOrchestrator
+from qinling_exec.orchestrator.kubernetes.pools import Pool, Pools
+
+
+def pod(name, labels, *, leaving=False, waiting=None, unplaced=None, **status):
+    """Return a pod as an engine keeps it."""
+    gone = {"deletionTimestamp": "2026-01-01T00:00:06Z"} if leaving else {}
+    if waiting:
+        status["containerStatuses"] = [{"state": {"waiting": {"reason": waiting}}}]
+    if unplaced:
+        status["conditions"] = [{"type": "PodScheduled", "status": "False",
+                                 "reason": "Unschedulable", "message": unplaced}]
+    return seen.read({
+        "metadata": {"name": name, "resourceVersion": "1", "labels": labels, **gone},
+        "spec": {}, "status": {"phase": "Pending", **status}})
+
+
+@pytest.mark.parametrize(("message", "misplaced"), [
+    ("0/2 nodes are available: 2 node(s) had untolerated taint {gpu: yes}.", True),
+    ("0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector.", True),
+    ("0/2 nodes are available: 1 Insufficient cpu, 1 node(s) had untolerated taint {a: b}.",
+     False),
+    ("0/1 nodes are available: 1 Too many pods.", False),
+    ("0/1 nodes are available: 1 Insufficient memory. preemption: 0/1 nodes are available:"
+     " 1 No preemption victims found for incoming pod.", False),
+])
+def test_what_no_node_takes_is_told_from_what_has_no_room(message, misplaced):
+    found = pod("p", {}, unplaced=message)
+    assert (found.unplaced, found.misplaced) == (True, misplaced)
+
+
+def driver(*there):
+    """Return what of a driver looks at pods; nothing is asked of a cluster."""
+    made = object.__new__(KubernetesOrchestrator)
+    made.watch = SimpleNamespace(current=True, all=lambda: list(there))
+    made.images = SimpleNamespace(on_room=lambda: None)
+    made._lock, made._pods, made._losses = threading.Lock(), {}, {}
+    made._on_lost = lambda name: None
+    return made
+
+
+@pytest.mark.parametrize("last", ["stays", "goes"])
+def test_of_two_pods_of_one_name_the_one_that_stays_is_the_worker(last):
+    """Its own address seemed wrong, and the worker was ended with all that ran there."""
+    there = [pod("goes", {names.WORKER: "w"}, leaving=True, podIP="10.0.0.1"),
+             pod("stays", {names.WORKER: "w"}, podIP="10.0.0.2")]
+    there.sort(key=lambda one: one.name == last)
+    assert driver(*there).workers() == {"w": "10.0.0.2:9090"}
+
+
+def test_the_loss_of_a_former_pod_is_not_that_of_the_worker():
+    """A worker that ran out of memory was said to have been deleted."""
+    made = driver()
+    made._pods["w"] = "second"
+    made._changed("first", pod("first", {names.WORKER: "w"}, leaving=True))
+    assert "w" not in made._losses
+    made._changed("second", pod("second", {names.WORKER: "w"}, phase="Failed",
+                                reason="Evicted"))
+    assert made.loss("w").startswith("its pod was evicted")
+
+
+@pytest.mark.parametrize(("other", "settled"), [({}, False), ({"waiting": "ErrImagePull"}, True)])
+def test_one_hopeless_pod_is_the_end_of_a_pool_only_when_no_other_comes(other, settled):
+    labels = {names.POOL: "r", names.TEMPLATE: "t"}
+    there = [pod("a", labels, waiting="ImagePullBackOff"), pod("b", labels, **other)]
+    pools = Pools(None, SimpleNamespace(all=lambda: there), None, None, 2, {}, 1)
+    request = PoolRequest("r", "image")
+    assert pools._settled(Pool(request, {}, "t")) is settled
+
+
+def test_a_size_that_could_not_be_asked_for_is_asked_for_later(database):
+    """A worker whose resize met a cluster that was away kept what a start may use for good."""
+    errors, asked = [OrchestratorUnavailable("429"), None, OrchestratorError("no")], []
+
+    def fit(name, size):
+        asked.append(name)
+        error = errors.pop(0)
+        if error is not None:
+            raise error
+
+    fitting = Fitting(database, SimpleNamespace(fit=fit))
+    fitting.fit("w", Size(100, 2**25, 3))
+    assert fitting.owes("w")
+    fitting.fit("w", Size(100, 2**25, 3))
+    assert not fitting.owes("w")
+    fitting.fit("w", Size(100, 2**25, 3))
+    assert not fitting.owes("w"), "the cluster has refused it"
+    assert asked == ["w"] * 3
