@@ -13,7 +13,7 @@ import yaml
 from tests.kubernetes.cluster import Cluster
 
 SYSTEM, WORKERS = "qinling-exec-system", "qinling-exec"
-_SHIPPED = pathlib.Path(__file__).parents[2] / "etc" / "qinling_exec" / "kubernetes"
+SHIPPED = pathlib.Path(__file__).parents[2] / "etc" / "qinling_exec" / "kubernetes"
 
 
 class Deployment:
@@ -27,7 +27,7 @@ class Deployment:
                  database: str) -> None:
         self.cluster = cluster
         self._folder = folder / "mine"
-        shutil.copytree(_SHIPPED, folder / "shipped")
+        shutil.copytree(SHIPPED, folder / "shipped")
         packages = folder / "packages"
         packages.mkdir()
         for path in (packages, *packages.parents):  # the pods' user is another one
@@ -83,7 +83,7 @@ class Deployment:
 
     def _write(self, image: str, database: str, packages: pathlib.Path) -> None:
         self._folder.mkdir()
-        configuration = (_SHIPPED / "base" / "qinling_exec.conf").read_text()
+        configuration = (SHIPPED / "base" / "qinling_exec.conf").read_text()
         configuration = configuration.replace("auth_strategy = keystone", "auth_strategy = noauth")
         configuration = configuration.replace(
             "[api]\n", "[api]\nprocesses = 1\ninsecure_noauth_everywhere = true\n")

@@ -108,15 +108,15 @@ def test_pods_that_have_nothing_to_do_go(site: Site, deployment: Deployment) -> 
 
 
 @pytest.mark.long
-def test_the_cpu_of_a_pod_is_what_its_function_asks_for(site: Site) -> None:
+def test_a_pod_has_the_cpu_and_memory_that_its_function_asks_for(site: Site) -> None:
     """Once the resize is in force; how fast functions are by that: bench_kubernetes."""
-    quotas = {}
-    for cpu in (100, 200):
-        function = site.function(cpu=str(cpu))
+    for cpu, memory in ((100, 32), (200, 48)):
+        function = site.function(cpu=str(cpu), memory_size=str(memory << 20))
         site.ended(site.start(function))
-        file = sites.group_of(site.pod_of(function), "cpu") / "cpu.cfs_quota_us"
-        wanted = (50 + 3 * cpu) * 100
-        assert processes.wait_for(lambda file=file, wanted=wanted: int(
-            file.read_text()) == wanted, 30), (file.read_text(), wanted)
-        quotas[cpu] = int(file.read_text())
-    assert 1.8 <= quotas[200] / quotas[100] <= 2.5
+        pod = site.pod_of(function)
+        for kind, name, wanted in (
+                ("cpu", "cpu.cfs_quota_us", (50 + 3 * cpu) * 100),
+                ("memory", "memory.limit_in_bytes", (96 + 3 * memory) << 20)):
+            file = sites.group_of(pod, kind) / name
+            assert processes.wait_for(lambda file=file, wanted=wanted: int(
+                file.read_text()) == wanted, 30), (file.read_text(), wanted)
