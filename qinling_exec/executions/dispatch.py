@@ -41,7 +41,8 @@ _REASONS = frozenset({"exception", "timeout", "memory", "processes", "exit", "si
                       "too-large", "cancelled", "error"})
 _LOST = ("The worker that ran the function was lost before it answered{}. The function may have"
          " done its work in part.")
-_UNSURE = " It may go on: nobody could make sure that it has ended, so it is not attempted again."
+#: Said of a run that nobody could end for certain.
+UNSURE = " It may go on: nobody could make sure that it has ended, so it is not attempted again."
 
 
 class NotStarted(Exception):
@@ -133,7 +134,7 @@ class Dispatch:
             if going.asked:
                 return states.cancelled(), sink
             reason = going.reason or _LOST.format(f": {why}" if why else "")
-            return states.error(reason if certain else reason + _UNSURE, "worker-lost",
+            return states.error(reason if certain else reason + UNSURE, "worker-lost",
                                 final=not certain), sink
         finally:
             self._flusher.remove(sink)

@@ -210,8 +210,9 @@ class Planning:
                    and (worker.function_id, worker.function_version) in needed]
         if lacking:  # room is for these
             self._crowding.give_up(names - {worker.name for worker in lacking})
+        waiting = self._crowding.everyone()
         if any(worker.state != workers.STARTING or (
-                worker.runner_id == self._runner.id and worker.name not in names)
+                worker.runner_id == self._runner.id and worker.name not in waiting)
                for worker in view.workers):
             self._crowding.moves()
         return lacking

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from qinling_exec.db import clock, models
 from qinling_exec.db.engine import Database
 from qinling_exec.executions import records, states
+from qinling_exec.executions.dispatch import UNSURE
 from qinling_exec.executions.ending import Ending
 from qinling_exec.executions.holdings import Holdings
 from qinling_exec.executions.images import Images
@@ -199,13 +200,24 @@ class Reaper:
     def _end(self, orphan: _Orphan, taken: states.Fence) -> None:
         LOG.warning("Execution %s, attempt %s: its runner %s is dead.", taken.execution_id,
                     taken.attempt, orphan.fence.runner_id)
-        if orphan.worker is not None and orphan.worker.address is not None:
-            self._fleet.end_run(orphan.worker, taken.execution_id)
+        certain = self._end_run(orphan.worker, taken.execution_id)
         if self._images is not None and not orphan.on_worker:
             self._images.adopt(taken, orphan.project_id, orphan.started_at,
                                states.error(_GONE, "deleted"))
             return
-        self._ending.finish(taken, states.error(_REASON), awaited=True)
+        outcome = states.error(_REASON if certain else _REASON + UNSURE, final=not certain)
+        self._ending.finish(taken, outcome, awaited=True)
+
+    def _end_run(self, worker: Worker | None, execution_id: str) -> bool:
+        """See that what a dead runner left on a worker has ended; False: it may go on."""
+        if worker is None or worker.address is None:
+            return True
+        try:
+            self._fleet.end_run(worker, execution_id)
+        except TimeoutError as error:
+            LOG.warning("Worker %s could not be given up: %s", worker.name, error)
+            return False
+        return True
 
     def _take_over(self, orphan: _Orphan, taken: states.Fence) -> bool:
         """Make an orphan this runner's, unless that is so already; False: another was faster."""

@@ -43,6 +43,11 @@ class Crowding:
         with self._lock:
             return self._waiting.keys() - self._apart
 
+    def everyone(self) -> set[str]:
+        """Return all that have no place, those too that nobody can make way for."""
+        with self._lock:
+            return set(self._waiting)
+
     def moves(self) -> None:
         """Note that others have room which they will give back: nobody waits in vain."""
         now = time.monotonic()

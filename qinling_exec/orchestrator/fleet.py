@@ -24,7 +24,6 @@ from qinling_exec.orchestrator.background import UNCHANGED, Background
 from qinling_exec.orchestrator.base import (
     Orchestrator,
     OrchestratorError,
-    OrchestratorFull,
     OrchestratorHopeless,
     OrchestratorUnavailable,
     Size,
@@ -215,7 +214,7 @@ class Fleet:
         except OrchestratorUnavailable:
             raise  # it is wanted as before, and tried again
         except (OrchestratorError, WorkerRefused, WorkerUnreachable) as error:
-            if isinstance(error, OrchestratorFull) and self.crowding.end(worker.name):
+            if self.crowding.end(worker.name):  # nothing needs it any more
                 self._gone(worker)
             else:
                 self._failed(worker, str(error), isinstance(error, OrchestratorHopeless))

@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 import time
 
+from qinling_exec.exceptions import Unavailable
 from qinling_exec.orchestrator.wire import Wire
 from qinling_exec.orchestrator.workers import Worker, Workers
 
@@ -27,7 +28,15 @@ def have_ended(table: Workers, wire: Wire, worker: Worker, by_any: bool) -> None
     LOG.warning("Worker %s neither answers nor ends a run: it is to be ended.", worker.name)
     table.give_up(worker.name, by_any)
     until = time.monotonic() + _PATIENCE
-    while table.loss(worker.name) is None:
+    # A local one's row goes with its engine, too, and the process perhaps not.
+    while not (_is_told(table, worker) and (by_any or wire.is_gone(worker))):
         if time.monotonic() > until:
             raise TimeoutError("no engine has ended it")
         time.sleep(_LOOK)
+
+
+def _is_told(table: Workers, worker: Worker) -> bool:
+    try:
+        return table.loss(worker.name) is not None
+    except Unavailable:  # it is asked again
+        return False

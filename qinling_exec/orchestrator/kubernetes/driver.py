@@ -104,11 +104,10 @@ class KubernetesOrchestrator:
         pod = self._taking.take(pool, name, size, no_room)
         with self._lock:
             self._pods[name] = pod.name
+            self._losses.pop(name, None)  # those were of other pods
         for other in self.watch.all():  # what was made for it, before a warm one came free
             if other.worker == name and other.name != pod.name:
                 self._delete(other.name)
-        with self._lock:
-            self._losses.pop(name, None)  # those were of other pods
         faultpoint.reach("pod-taken")
         return WorkerAddress(name, _address(pod), secrets.token_urlsafe(32))
 
@@ -177,7 +176,9 @@ class KubernetesOrchestrator:
             known = self._pods.get(name)
         if known is not None:
             return self.watch.get(known)
-        return next((pod for pod in self.watch.all() if pod.worker == name), None)
+        # The one that stays, where another of the same name can't go for now.
+        there = [pod for pod in self.watch.all() if pod.worker == name]
+        return min(there, key=lambda pod: pod.leaving, default=None)
 
     def _changed(self, pod_name: str, pod: Pod | None) -> None:
         """Tell of a worker whose pod is one no more."""
@@ -185,11 +186,12 @@ class KubernetesOrchestrator:
             return
         if pod is None:
             self.images.on_room()
+        current = self._pod(pod.worker) if pod is not None and pod.worker else None
         with self._lock:
             lost = [name for name, known in self._pods.items() if known == pod_name]
             if pod is not None and pod.worker:
                 lost.append(pod.worker)
-                if self._pods.get(pod.worker, pod_name) == pod_name:
+                if current is None or current.name == pod_name:
                     self._losses.setdefault(pod.worker, pod.loss)
                 while len(self._losses) > _LOSSES:
                     del self._losses[next(iter(self._losses))]

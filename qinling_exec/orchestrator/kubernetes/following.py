@@ -102,7 +102,8 @@ class Following:
     def _await_start(self, pod: Pod) -> ImageEnd | None:
         if pod.hopeless and not pod.waiting.startswith(_PULLING):
             return verdict.late(pod)
-        if pod.run is not None and pod.run.accepted is None and room.comes(self._watch, pod.name):
+        if (pod.run is not None and pod.run.accepted is None and not pod.misplaced
+                and room.comes(self._watch, pod.name)):
             # It is not late as long as others have their turns.
             return verdict.WAITS if self._for("turn") > self._start_seconds else None
         if self._for("start") <= self._start_seconds:

@@ -60,8 +60,9 @@ class PodImages:
         faultpoint.reach("posted")
 
     def waiting(self) -> set[Attempt]:
-        """Return the attempts whose pods no node has room for."""
-        return {pod.run.attempt for pod in self._watch.all() if pod.run and pod.unplaced}
+        """Return the attempts whose pods no node has room for, until others make way."""
+        return {pod.run.attempt for pod in self._watch.all()
+                if pod.run and pod.unplaced and not pod.misplaced}
 
     def listen(self, on_room: Callable[[], object]) -> None:
         """Have something called whenever a pod is gone."""

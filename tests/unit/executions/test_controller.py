@@ -2,6 +2,7 @@
 """What a synchronous caller is told when the end of its run could not be stored at once."""
 
 import threading
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -74,7 +75,9 @@ def test_without_a_database_it_is_not_waited_for_long(submit, ending, monkeypatc
 
     monkeypatch.setattr(ending, "_write", never)
     monkeypatch.setattr("qinling_exec.executions.controller._STORE_SECONDS", 0.2)
+    began = time.monotonic()
     assert submit(lambda fence: None).status == states.RUNNING
+    assert 0.2 <= time.monotonic() - began < 10, "less than others wait, and not nothing"
 
 
 def test_what_another_runner_has_recorded_is_what_counts(rows, submit):

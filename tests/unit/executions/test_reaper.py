@@ -50,6 +50,19 @@ def test_its_run_is_ended_before_it_may_be_begun_again(reaper, rows, fleet):
     assert stored.retry_at is not None
 
 
+def test_what_nobody_could_end_is_not_begun_again(reaper, rows, fleet, monkeypatch):
+    def fails(worker, execution_id):
+        raise TimeoutError("no engine has ended it")
+
+    monkeypatch.setattr(fleet, "end_run", fails)
+    rows.function(max_attempts=5)
+    rows.worker("w", "me")
+    (orphan,) = rows.add(runner_id="dead", attempts=1, worker="w")
+    assert reaper.sweep() == 1
+    assert rows.of(orphan).status == states.ERROR
+    assert "It may go on" in rows.result(orphan)
+
+
 def test_attempts_come_to_an_end(reaper, rows):
     rows.function(max_attempts=2)
     (orphan,) = rows.add(runner_id="dead", attempts=2)

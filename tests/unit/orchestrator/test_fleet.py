@@ -137,9 +137,11 @@ def test_a_hanging_worker_of_another_engine_is_waited_for(database, tmp_path):
         assert processes.wait_for(lambda: table.of_engine("other")[0].state == workers.ENDING, 20)
         waiter.join(0.5)
         assert waiter.is_alive(), "its own engine has not ended it"
-        table.remove(name)
-        waiter.join(20)
-        assert not waiter.is_alive()
+        table.remove(name)  # so does whoever takes that engine for dead
+        waiter.join(0.5)
+        assert waiter.is_alive(), "its process is there"
+    waiter.join(20)
+    assert not waiter.is_alive()
     fleet.close()
 
 

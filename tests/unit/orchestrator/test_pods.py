@@ -8,6 +8,7 @@ import pytest
 
 from qinling_exec.orchestrator.base import (
     OrchestratorError,
+    OrchestratorFull,
     OrchestratorUnavailable,
     PoolRequest,
     Size,
@@ -16,6 +17,7 @@ from qinling_exec.orchestrator.fitting import Fitting
 from qinling_exec.orchestrator.kubernetes import names, seen
 from qinling_exec.orchestrator.kubernetes.driver import KubernetesOrchestrator
 from qinling_exec.orchestrator.kubernetes.pools import Pool, Pools
+from qinling_exec.orchestrator.kubernetes.taking import Taking
 
 
 def pod(name, labels, *, leaving=False, waiting=None, unplaced=None, **status):
@@ -48,7 +50,9 @@ def test_what_no_node_takes_is_told_from_what_has_no_room(message, misplaced):
 def driver(*there):
     """Return what of a driver looks at pods; nothing is asked of a cluster."""
     made = object.__new__(KubernetesOrchestrator)
-    made.watch = SimpleNamespace(current=True, all=lambda: list(there))
+    made.watch = SimpleNamespace(
+        current=True, all=lambda: list(there),
+        get=lambda name: next((one for one in there if one.name == name), None))
     made.images = SimpleNamespace(on_room=lambda: None)
     made._lock, made._pods, made._losses = threading.Lock(), {}, {}
     made._on_lost = lambda name: None
@@ -61,18 +65,44 @@ def test_of_two_pods_of_one_name_the_one_that_stays_is_the_worker(last):
     there = [pod("goes", {names.WORKER: "w"}, leaving=True, podIP="10.0.0.1"),
              pod("stays", {names.WORKER: "w"}, podIP="10.0.0.2")]
     there.sort(key=lambda one: one.name == last)
-    assert driver(*there).workers() == {"w": "10.0.0.2:9090"}
+    made = driver(*there)
+    assert made.workers() == {"w": "10.0.0.2:9090"}
+    assert made.alive("w")
+    made._changed("goes", there[[one.name for one in there].index("goes")])
+    assert made._losses == {}
 
 
 def test_the_loss_of_a_former_pod_is_not_that_of_the_worker():
     """A worker that ran out of memory was said to have been deleted."""
-    made = driver()
+    second = pod("second", {names.WORKER: "w"}, phase="Failed", reason="Evicted")
+    made = driver(second)
     made._pods["w"] = "second"
     made._changed("first", pod("first", {names.WORKER: "w"}, leaving=True))
     assert "w" not in made._losses
-    made._changed("second", pod("second", {names.WORKER: "w"}, phase="Failed",
-                                reason="Evicted"))
+    made._changed("second", second)
     assert made.loss("w").startswith("its pod was evicted")
+
+
+@pytest.mark.parametrize(("message", "kind", "told"), [
+    ("1 node(s) had untolerated taint {gpu: yes}.", OrchestratorError, None),
+    ("1 Insufficient cpu.", OrchestratorFull, False),
+])
+def test_who_waits_in_vain_is_told_so(monkeypatch, message, kind, told):
+    found, asked = pod("w", {names.WORKER: "w"}, unplaced=message), []
+    watch = SimpleNamespace(all=lambda: [found], get=lambda name: found,
+                            wait=lambda done, seconds: done())
+    taking = Taking(None, watch, SimpleNamespace(memory=lambda: 0),
+                    SimpleNamespace(memory=lambda size: 1), 1)
+    monkeypatch.setattr(taking, "_make", lambda *given: found)
+
+    def no_room(moves):
+        asked.append(moves)
+        return len(asked) < 3
+
+    with pytest.raises(OrchestratorError, match="A pod did not get ready") as caught:
+        taking.take(None, "w", Size(100, 2**25, 3), no_room)
+    assert type(caught.value) is kind
+    assert asked == [told] * 3
 
 
 @pytest.mark.parametrize(("other", "settled"), [({}, False), ({"waiting": "ErrImagePull"}, True)])
