@@ -99,6 +99,7 @@ class History:
 
     def show(self, creation: Creation) -> dict[str, Any] | None:
         """Look at an execution; None when it is not there or no answer came."""
+        deleted = creation.deleted  # a reply may be on its way while another thread deletes it
         reply = self._send("GET", f"/v1/executions/{creation.id}")
         if reply is None or reply.status_code == 503:
             return None
@@ -106,7 +107,7 @@ class History:
             if not (creation.deleted or creation.perhaps_deleted):
                 self._violation(f"I1: accepted and not readable: {creation}")
             return None
-        if creation.deleted:
+        if deleted:
             self._violation(f"deleted with 204, and still shown: {reply.text[:300]}")
         self._saw(creation, reply.json())
         return dict(reply.json())

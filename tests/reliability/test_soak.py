@@ -56,7 +56,8 @@ class _Model:
         if self.disturbed:
             allowed.add("error")
         if creation.cancel_asked or creation.perhaps_deleted:
-            allowed.add("cancelled")
+            # What fails while somebody wants it cancelled is not attempted again.
+            allowed |= {"cancelled", _ENDS[end]}
         return allowed
 
 
