@@ -70,13 +70,13 @@ class Retention:
                 executions, more = executions + deleted, last is not None
                 if more:
                     yield Progress(executions, keys)
-                if self._rest((time.monotonic() - began) * (1 / share - 1)):
+                if self._rest_since(began, share):
                     return
         began = time.monotonic()
         while forgotten := self._keys.expire():
             keys += forgotten
             yield Progress(executions, keys)
-            if self._rest((time.monotonic() - began) * (1 / share - 1)):
+            if self._rest_since(began, share):
                 return
             began = time.monotonic()
 
@@ -95,6 +95,10 @@ class Retention:
         with self._database.reader() as connection:
             runners = connection.execute(sa.select(sa.func.count()).select_from(_runners))
             return share / max(1, runners.scalar_one())
+
+    def _rest_since(self, began: float, share: float) -> bool | None:
+        """Rest in proportion to the time since; true when the purge is to stop."""
+        return self._rest((time.monotonic() - began) * (1 / share - 1))
 
     def _limit(self, days: float) -> datetime:
         with self._database.reader() as connection:

@@ -3,15 +3,12 @@
 
 from __future__ import annotations
 
-import pathlib
 from typing import Any
 
 import yaml
 
 from tests.kubernetes import pods
-
-_SHIPPED = pathlib.Path(__file__).parents[2] / "etc" / "qinling_exec" / "kubernetes"
-_SERVICE, _WORKERS = "qinling-exec-system", "qinling-exec"
+from tests.kubernetes.deployment import SHIPPED, SYSTEM, WORKERS
 
 
 def of_workers(namespace: str, service: str, host: str) -> list[dict[str, Any]]:
@@ -20,15 +17,15 @@ def of_workers(namespace: str, service: str, host: str) -> list[dict[str, Any]]:
     :param service: the namespace of the service.
     :param host: this machine as pods see it; it may reach workers too, in place of the service.
     """
-    text = (_SHIPPED / "base" / "workers.yaml").read_text()
+    text = (SHIPPED / "base" / "workers.yaml").read_text()
     shipped = [found for found in yaml.safe_load_all(text) if found["kind"] == "NetworkPolicy"]
     for policy in shipped:
-        assert policy["metadata"]["namespace"] == _WORKERS
+        assert policy["metadata"]["namespace"] == WORKERS
         policy["metadata"]["namespace"] = namespace
         for rule in policy["spec"].get("ingress", []):
             for peer in rule["from"]:
                 labels = peer["namespaceSelector"]["matchLabels"]
-                assert labels == {"kubernetes.io/metadata.name": _SERVICE}
+                assert labels == {"kubernetes.io/metadata.name": SYSTEM}
                 labels["kubernetes.io/metadata.name"] = service
     return [*shipped, {
         "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
@@ -43,7 +40,7 @@ def internet(namespace: str, runtime: str, cidr: str, shipped: bool = False) -> 
     :param cidr: what is open, in place of everything.
     :param shipped: leave the addresses as they are.
     """
-    policy: dict[str, Any] = yaml.safe_load((_SHIPPED / "egress" / "internet.yaml").read_text())
+    policy: dict[str, Any] = yaml.safe_load((SHIPPED / "egress" / "internet.yaml").read_text())
     policy["metadata"]["namespace"] = namespace
     policy["spec"]["podSelector"]["matchLabels"]["qinling-exec/runtime"] = runtime
     (rule,) = policy["spec"]["egress"]

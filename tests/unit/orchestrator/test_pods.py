@@ -62,13 +62,12 @@ def driver(*there):
 @pytest.mark.parametrize("last", ["stays", "goes"])
 def test_of_two_pods_of_one_name_the_one_that_stays_is_the_worker(last):
     """Its own address seemed wrong, and the worker was ended with all that ran there."""
-    there = [pod("goes", {names.WORKER: "w"}, leaving=True, podIP="10.0.0.1"),
-             pod("stays", {names.WORKER: "w"}, podIP="10.0.0.2")]
-    there.sort(key=lambda one: one.name == last)
-    made = driver(*there)
+    goes = pod("goes", {names.WORKER: "w"}, leaving=True, podIP="10.0.0.1")
+    stays = pod("stays", {names.WORKER: "w"}, podIP="10.0.0.2")
+    made = driver(*sorted([goes, stays], key=lambda one: one.name == last))
     assert made.workers() == {"w": "10.0.0.2:9090"}
     assert made.alive("w")
-    made._changed("goes", there[[one.name for one in there].index("goes")])
+    made._changed("goes", goes)
     assert made._losses == {}
 
 
