@@ -24,6 +24,7 @@ from qinling_exec.executions.express import Express
 from qinling_exec.executions.follower import Follow
 from qinling_exec.executions.holdings import Holdings
 from qinling_exec.executions.leases import Runner
+from qinling_exec.executions.pace import Pace
 from qinling_exec.executions.places import Places
 from qinling_exec.executions.records import Execution
 from qinling_exec.executions.targets import Target
@@ -60,6 +61,7 @@ class Executions:
         self._dispatch = dispatcher
         self._acceptance = acceptance
         self._places = places
+        self._pace = Pace(places)
         self._cancellation = cancellation
         self._ending = ending
         self._holdings = holdings
@@ -84,12 +86,14 @@ class Executions:
             hold the places that this process has for those who wait.
         :raises qinling_exec.exceptions.Unavailable: the service is full.
         """
+        self._pace.asked(context.project)
         if not request.sync:
             return self._submit(context, request)
         with self._places.one(context.project):
             return self._submit(context, request)
 
     def _submit(self, context: RequestContext, request: Request) -> Execution:
+        began = time.thread_time()
         for _ in range(_TRIES):
             plan = self._acceptance.plan(context, request)
             if isinstance(plan, Execution):
@@ -107,7 +111,10 @@ class Executions:
             if accepted is not None:
                 self._wakeup.ring(context.project)
                 faultpoint.reach("accepted")
-                return self._wait(context, accepted) if request.sync else accepted
+                if request.sync:
+                    return self._wait(context, accepted)
+                self._pace.rest(context.project, time.thread_time() - began)
+                return accepted
         raise exceptions.Conflict("The Idempotency-Key is in use by another request right now."
                                   " Try again.")
 

@@ -18,7 +18,7 @@ import statistics
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
+from itertools import cycle, pairwise
 
 import sqlalchemy as sa
 
@@ -33,8 +33,6 @@ from tests.functional.running import Running
 
 #: Seconds that B's executions took; see :func:`one`.
 Times = tuple[float, float, float]
-#: Of the flood, at the same time.
-_CLIENTS = 4
 SLEEPS = """
 import time
 
@@ -73,43 +71,45 @@ def tell(what: str, times: list[Times], alone: list[Times] | None = None) -> Non
     print(f"{line}{os.getloadavg()[0]:>6.0f}", flush=True)
 
 
-def flood(url: str, function: str, count: int, seconds: float) -> None:
+def flood(urls: list[str], function: str, options: argparse.Namespace) -> None:
     """Put many executions of project A into the queue, from a process of its own."""
-    body = {"function_id": function, "sync": False, "input": f'{{"seconds": {seconds}}}'}
-    apis = [Api(url, "a") for _ in range(_CLIENTS)]
+    body = {"function_id": function, "sync": False,
+            "input": f'{{"seconds": {options.seconds}}}'}
+    apis = [Api(url, "a") for _, url in zip(range(options.clients), cycle(urls))]
 
     def send(api: Api) -> None:
-        for _ in range(count // _CLIENTS):
+        for _ in range(options.flood // options.clients):
             api.ok("POST", "/v1/executions", 201, json=body)
 
-    with ThreadPoolExecutor(_CLIENTS) as pool:
+    with ThreadPoolExecutor(options.clients) as pool:
         list(pool.map(send, apis))
 
 
-def measure(what: str, first: Api, second: Api, options: argparse.Namespace,
-            url: str, runtime: str | None) -> None:
-    """Print B's waits without and with A's flood."""
+def measure(what: str, urls: list[str], options: argparse.Namespace, url: str,
+            runtime: str | None) -> None:
+    """Print B's waits without and with A's flood; both use all processes of the API."""
     records = sa.create_engine(url)
     more = {"runtime_id": runtime} if runtime else {}
-    theirs, mine = first.function(SLEEPS, **more), second.function(SLEEPS, **more)
-    for api, function in ((first, theirs), (second, mine)):
+    first, apis = Api(urls[0], "a"), cycle([Api(each, "b") for each in urls])
+    theirs, mine = first.function(SLEEPS, **more), next(apis).function(SLEEPS, **more)
+    for api, function in ((first, theirs), *((next(apis), mine) for _ in urls)):
         one(api, function)  # their first workers are there
-    alone = [one(second, mine) for _ in range(options.samples)]
+    alone = [one(next(apis), mine) for _ in range(options.samples)]
     tell(f"{what}, B alone", alone)
     sender = multiprocessing.get_context("spawn").Process(
-        target=flood, args=(first.url, theirs, options.flood, options.seconds))
+        target=flood, args=(urls, theirs, options))
     began = time.monotonic()
     sender.start()
     time.sleep(2)
     beside: list[Times] = []
     while sender.is_alive():
-        beside.append(one(second, mine))
+        beside.append(one(next(apis), mine))
     sender.join()
     spent = time.monotonic() - began
     tell(f"  beside A's {options.flood}, while they come", beside, alone)
     after: list[Times] = []
     while waiting(first, theirs) and time.monotonic() - began - spent < options.drain:
-        after.append(one(second, mine))
+        after.append(one(next(apis), mine))
     if after:
         tell("  and while they are worked off", after, alone)
     with records.connect() as connection:
@@ -128,17 +128,17 @@ def measure_waits(kind: str, folder: pathlib.Path, options: argparse.Namespace) 
     if kind == "sqlite":
         running = Running(folder / "data").wait_ready()
         try:
-            measure("SQLite, embedded", running.api(project="a"), running.api(project="b"),
-                    options, f"sqlite:///{running.data_dir}/qinling_exec.sqlite", None)
+            measure("SQLite, embedded", [running.url], options,
+                    f"sqlite:///{running.data_dir}/qinling_exec.sqlite", None)
         finally:
             running.kill()
         return
     place = folder / kind
     place.mkdir()
     with databases.start(kind, durable=True) as server, Deployment(
-            place, server.new_schema(), apis=2, engines=2) as deployment:
-        measure(f"{kind}, 2 API, 2 engines", deployment.api(0, project="a"),
-                deployment.api(1, project="b"), options, deployment.url, deployment.runtime)
+            place, server.new_schema(), apis=options.apis, engines=2) as deployment:
+        measure(f"{kind}, {options.apis} API, 2 engines", [api.url for api in deployment.apis],
+                options, deployment.url, deployment.runtime)
         deployment.kill()  # what is left of the flood need not be waited for
 
 
@@ -182,6 +182,8 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--flood", type=int, default=10_000, help="executions of project A")
+    parser.add_argument("--clients", type=int, default=4, help="of project A, at the same time")
+    parser.add_argument("--apis", type=int, default=2, help="processes of the API")
     parser.add_argument("--drain", type=float, default=60, help="seconds to watch after them")
     parser.add_argument("--samples", type=int, default=60, help="of B, alone")
     parser.add_argument("--seconds", type=float, default=0.5, help="that A's function takes")

@@ -161,7 +161,7 @@ def _check_log(row: dict[str, Any], log: bytes | None, creation: Creation) -> li
     latest = 0
     # Where a run was killed its last line may be in part.
     for line in re.split(rb"\n|(?=\[)", log):
-        match = re.fullmatch(rb"([0-9a-f-]{36}) (\d+) (\d+) x*", line)
+        match = re.fullmatch(rb"([0-9a-f-]{36}) (\d+) (\d+) [x\d.]*", line)
         if match is None:
             continue
         attempt, number = int(match[2]), int(match[3])

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import statistics
 import threading
 import time
 
@@ -94,6 +95,34 @@ def test_orphans_are_noticed_in_time(site: Site, ledger: Ledger) -> None:
     # The rest is for the clients, the list and the engine of a busy machine.
     assert seconds < REAPED + 8
     invariants.check([history], ledger)
+
+
+@_IN_CI
+def test_killed_while_its_runs_print(site: Site, ledger: Ledger) -> None:
+    """Kill -9: all is kept that was printed until 250 ms before."""
+    function = site.function()
+    history = site.client()
+    last = []
+    for number in range(1, 4):
+        doomed = site.deployment.start_engine()
+        made = history.create(function, {"ledger": ledger.port, "seconds": 50, "lines": 5000,
+                                         "timed": True})
+        ledger.wait_for_starts(number, _PATIENCE)
+        time.sleep(1)
+        last.append((made, time.time()))
+        doomed.kill()
+    site.deployment.start_engine()
+    history.settle(_PATIENCE)
+    lost = [killed - _last_line(history.log(made)) for made, killed in last]
+    print(f"printed and not kept: the last {[round(seconds, 3) for seconds in lost]} s")
+    # On a machine that has nothing to spare for the service one of them may be late.
+    assert statistics.median(lost) < 0.25
+    invariants.check([history], ledger)
+
+
+def _last_line(log: bytes | None) -> float:
+    """Return when the last line was printed that is there as a whole."""
+    return float(re.findall(rb"(\d+\.\d{3})\n", log or b"")[-1])
 
 
 @pytest.mark.in_ci("postgresql")

@@ -12,10 +12,11 @@ import time
 
 
 def main(ledger, seconds=0.0, lines=0, then="return", padding=0, host="127.0.0.1", later=None,
-         context=None, **_kwargs):
+         timed=False, context=None, **_kwargs):
     """Be seen by the ledger, print, wait, and end in the way that is asked for.
 
-    Attempts after the first wait for ``later`` seconds, if that is given.
+    Attempts after the first wait for ``later`` seconds, if that is given. A line that is
+    ``timed`` ends with when it was printed.
     """
     run = (context["execution_id"], context["attempt"])
     if run[1] > 1 and later is not None:
@@ -23,7 +24,8 @@ def main(ledger, seconds=0.0, lines=0, then="return", padding=0, host="127.0.0.1
     link = socket.create_connection((host, ledger), 10)
     _note(link, "start", run)
     for number in range(lines):
-        print(f"{run[0]} {run[1]} {number} {'x' * padding}", flush=True)
+        rest = f"{time.time():.3f}" if timed else "x" * padding
+        print(f"{run[0]} {run[1]} {number} {rest}", flush=True)
         time.sleep(seconds / lines)
     if not lines:
         time.sleep(seconds)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a synchronous caller is told when the end of its run could not be stored at once."""
+"""What callers are told, and when."""
 
 import threading
 import time
@@ -37,20 +37,40 @@ class Acceptance:
 
 
 @pytest.fixture
-def submit(database, wakeup, waiters, ending, rows, holdings):
-    """Runs one synchronous execution; what is given happens before its outcome is written."""
-    def submit(before):
+def make(database, wakeup, waiters, ending, rows, holdings):
+    """Makes a controller; what is given happens before the outcome of a run is written."""
+    def make(before=lambda fence: None):
         def run(given, worker):
             before(given.fence)
             return SUCCESS, None
 
-        executions = Executions(
+        return Executions(
             database, wakeup, waiters, Slots(), SimpleNamespace(id="me", valid=True),
             SimpleNamespace(run=run), Acceptance(rows), Places(4, 4), None, ending, holdings,
             sync_seconds=20)
-        return executions.submit(CONTEXT, Request(function_id="f"))
 
-    return submit
+    return make
+
+
+@pytest.fixture
+def submit(make):
+    """Runs one synchronous execution; what is given happens before its outcome is written."""
+    return lambda before: make(before).submit(CONTEXT, Request(function_id="f"))
+
+
+@pytest.mark.parametrize(("sync", "express", "rests"), [
+    (False, False, True), (False, True, False), (True, False, False)])
+def test_what_goes_into_the_queue_is_paced(make, sync, express, rests):
+    """What is begun with its record, or waited for, is as fast as it is."""
+    executions, seen = make(), []
+    executions._pace = SimpleNamespace(
+        asked=lambda project: seen.append(project),
+        rest=lambda project, busy: seen.append((project, busy > 0)))
+    if express:
+        made = object()
+        executions.express = SimpleNamespace(submit=lambda context, request, plan: made)
+    executions.submit(CONTEXT, Request(function_id="f", sync=sync))
+    assert seen == ["mine"] + [("mine", True)] * rests
 
 
 def test_what_is_stored_later_is_waited_for(ending, submit, monkeypatch):
