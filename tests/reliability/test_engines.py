@@ -109,8 +109,8 @@ def test_killed_while_its_runs_print(site: Site, ledger: Ledger) -> None:
                                          "timed": True})
         ledger.wait_for_starts(number, _PATIENCE)
         time.sleep(1)
-        last.append((made, time.time()))
         doomed.kill()
+        last.append((made, time.time()))  # it was dead a moment before
     site.deployment.start_engine()
     history.settle(_PATIENCE)
     lost = [killed - _last_line(history.log(made)) for made, killed in last]
