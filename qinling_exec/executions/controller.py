@@ -61,7 +61,7 @@ class Executions:
         self._dispatch = dispatcher
         self._acceptance = acceptance
         self._places = places
-        self._pace = Pace(places)
+        self._pace = Pace()
         self._cancellation = cancellation
         self._ending = ending
         self._holdings = holdings
@@ -86,7 +86,6 @@ class Executions:
             hold the places that this process has for those who wait.
         :raises qinling_exec.exceptions.Unavailable: the service is full.
         """
-        self._pace.asked(context.project)
         if not request.sync:
             return self._submit(context, request)
         with self._places.one(context.project):
@@ -100,6 +99,7 @@ class Executions:
                 LOG.info("Execution %s was asked for once more.", plan.id)
                 over = plan.status in states.ENDED or not request.sync
                 return plan if over else self._wait(context, plan)
+            self._pace.asked(context.project)
             begun = self._express(context, request, plan)
             if begun is not None:
                 return begun
@@ -113,7 +113,7 @@ class Executions:
                 faultpoint.reach("accepted")
                 if request.sync:
                     return self._wait(context, accepted)
-                self._pace.rest(context.project, time.thread_time() - began)
+                self._places.linger(self._pace.rest(context.project, time.thread_time() - began))
                 return accepted
         raise exceptions.Conflict("The Idempotency-Key is in use by another request right now."
                                   " Try again.")

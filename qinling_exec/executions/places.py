@@ -38,6 +38,9 @@ class Places:
         self._free = threading.Condition(self._lock)
         #: Places that each project has; none that has nothing.
         self._taken: Counter[str] = Counter()
+        #: Threads that are held and need not be; they are told when a place is taken.
+        self._lingering = 0
+        self._wanted = threading.Condition(self._lock)
         self._line = 0
         self._full_since = 0.0
         #: When the last places came free: how fast the line moves.
@@ -77,6 +80,23 @@ class Places:
             if self._line:
                 self._free.notify_all()  # it may be for some of them only
 
+    def linger(self, seconds: float) -> None:
+        """Hold a thread for some time that need not be held: as one of those that no place needs.
+
+        Nobody is refused a place for it: it ends as soon as somebody takes that.
+        """
+        with self._lock:
+            if seconds <= 0 or self._spare() <= 0:
+                return
+            self._lingering += 1
+            try:
+                self._wanted.wait_for(lambda: self._spare() < 0, seconds)
+            finally:
+                self._lingering -= 1
+
+    def _spare(self) -> int:
+        return self.limit - self._taken.total() - self._lingering
+
     def _share(self, project_id: str) -> float:
         return shares.share(self.limit, {project_id, *self._taken})
 
@@ -86,6 +106,8 @@ class Places:
 
     def _take(self, project_id: str) -> None:
         self._taken[project_id] += 1
+        if self._lingering:
+            self._wanted.notify_all()
         if not self._grants(project_id):
             self._full_since = time.monotonic()
 

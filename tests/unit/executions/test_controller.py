@@ -58,19 +58,29 @@ def submit(make):
     return lambda before: make(before).submit(CONTEXT, Request(function_id="f"))
 
 
-@pytest.mark.parametrize(("sync", "express", "rests"), [
-    (False, False, True), (False, True, False), (True, False, False)])
-def test_what_goes_into_the_queue_is_paced(make, sync, express, rests):
-    """What is begun with its record, or waited for, is as fast as it is."""
-    executions, seen = make(), []
+@pytest.mark.parametrize(("sync", "express", "warm", "seen"), [
+    (False, False, True, ["asked", "ring", "rest", "linger 0.5"]),
+    (False, True, True, ["asked"]),
+    (True, False, True, ["asked"]),
+    (True, False, False, ["asked", "ring"])])
+def test_what_goes_into_the_queue_is_answered_at_a_pace(make, monkeypatch, sync, express, warm,
+                                                         seen):
+    """It is in the queue before; what is begun with its record or waited for is not held up."""
+    executions, did = make(), []
     executions._pace = SimpleNamespace(
-        asked=lambda project: seen.append(project),
-        rest=lambda project, busy: seen.append((project, busy > 0)))
+        asked=lambda project: did.append("asked"),
+        rest=lambda project, busy: did.append("rest") or 0.5 * (busy > 0))
+    monkeypatch.setattr(executions._places, "linger",
+                        lambda seconds: did.append(f"linger {seconds}"))
+    monkeypatch.setattr(executions._wakeup, "ring", lambda project: did.append("ring"))
+    monkeypatch.setattr(executions, "_wait", lambda context, execution: execution)
     if express:
         made = object()
         executions.express = SimpleNamespace(submit=lambda context, request, plan: made)
+    if not warm:
+        monkeypatch.setattr(executions, "_borrow", lambda plan: None)
     executions.submit(CONTEXT, Request(function_id="f", sync=sync))
-    assert seen == ["mine"] + [("mine", True)] * rests
+    assert did == seen
 
 
 def test_what_is_stored_later_is_waited_for(ending, submit, monkeypatch):

@@ -147,3 +147,57 @@ def test_nobody_stands_in_a_line_that_does_not_move(monkeypatch):
     here = Places(8, line=8)
     fill(here)
     refused(here)  # at once
+
+
+@pytest.fixture
+def lingers():
+    """Threads that linger for long; returns when they do so, with when they have ended."""
+    threads = []
+
+    def start(here, count):
+        before = here._lingering
+        for _ in range(count):
+            threads.append(threading.Thread(target=here.linger, args=(60,)))
+            threads[-1].start()
+        until = time.monotonic() + 10
+        while here._lingering < min(here.limit, before + count):
+            assert time.monotonic() < until
+            time.sleep(0.002)
+        return threads
+
+    yield start
+    for thread in threads:
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+def test_who_lingers_has_no_place(lingers):
+    """Others have as many as before; each that is taken sends away one who lingers."""
+    here = Places(8, 0)
+    lingers(here, 8)
+    for number in range(fill(Places(8, 0))):
+        assert here.try_one("a")
+        for _ in range(5000):
+            if here._lingering == 8 - number - 1:
+                break
+            time.sleep(0.002)
+        assert here._lingering == 8 - number - 1
+    assert not here.try_one("a")
+    assert here.try_one("b")
+
+
+def test_nobody_lingers_where_all_places_are_taken_or_lingered_for(lingers):
+    here = Places(2, 0)
+    lingers(here, 2)
+    here.linger(60)  # returns at once
+    assert here.try_one("a")
+    assert here.try_one("b")
+    here.linger(60)
+
+
+def test_no_time_is_no_lingering():
+    here = Places(2, 0)
+    here.linger(0)
+    here.linger(0.001)
+    assert here._lingering == 0
+    assert not here._released, "the line does not move for it"
