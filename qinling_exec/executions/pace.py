@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 #: How many times as long as the processor was busy with an acceptance the project rests. With 9 a
-#: synchronous execution of another one took 2.0 to 2.3 times as long as alone, with 12 1.5 to 1.9.
+#: synchronous execution of another one took 2.0 to 2.3 times as long as alone, with 12 1.2 to 1.8.
 _REST = 12
 #: Seconds for which a project counts that had an execution accepted.
 _WINDOW = 5.0

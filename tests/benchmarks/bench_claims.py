@@ -14,8 +14,7 @@ import time
 
 import sqlalchemy as sa
 
-from qinling_exec import conf as configuration
-from qinling_exec.db import migration, models
+from qinling_exec.db import models
 from qinling_exec.db.engine import Database, utcnow
 from qinling_exec.executions import records, states
 from qinling_exec.executions.queue import Group, Queue
@@ -24,12 +23,6 @@ from tests import databases
 #: Seconds in which a process has to answer.
 _PATIENCE = 600
 _GROUP = Group("f", 0, "mine", utcnow())
-
-
-def _connect(url: str) -> Database:
-    conf = configuration.load()
-    conf.set_override("connection", url, "database")
-    return Database(conf)
 
 
 def _fill(database: Database, count: int) -> None:
@@ -53,7 +46,7 @@ def _claim(url: str, batch: int, start: multiprocessing.synchronize.Event,
 
 def _claim_all(url: str, batch: int, start: multiprocessing.synchronize.Event,
                claimed: multiprocessing.Queue[list[str] | BaseException]) -> None:
-    database = _connect(url)
+    database = databases.opened(url)
     queue = Queue(database)
     with database.reader(in_order=True) as connection:
         queue.groups(connection)
@@ -109,8 +102,7 @@ def main() -> None:
     for kind in options.databases:
         with databases.start(kind, durable=True) as server:
             url = server.new_schema()
-            database = _connect(url)
-            migration.upgrade(database)
+            database = databases.migrated(url)
             for batch in options.batches:
                 for engines in (1, 2, 4):
                     _fill(database, options.count)

@@ -16,8 +16,7 @@ import warnings
 
 import sqlalchemy as sa
 
-from qinling_exec import conf as configuration
-from qinling_exec.db import migration, models
+from qinling_exec.db import models
 from qinling_exec.db.engine import Database, utcnow
 from tests import databases
 
@@ -56,11 +55,7 @@ def round_(database: Database) -> None:
 
 def measure(url: str, seconds: float, threads: int) -> tuple[float, float]:
     """Return rounds a second, and CPU milliseconds of this process a round."""
-    conf = configuration.load()
-    conf.set_override("connection", url, "database")
-    conf.set_override("max_pool_size", threads, "database")
-    database = Database(conf)
-    migration.upgrade(database)
+    database = databases.migrated(url, max_pool_size=threads)
     for _ in range(50):
         round_(database)
     done = [0] * threads

@@ -22,9 +22,8 @@ from itertools import cycle, pairwise
 
 import sqlalchemy as sa
 
-from qinling_exec import conf as configuration
-from qinling_exec.db import migration, models
-from qinling_exec.db.engine import Database, utcnow
+from qinling_exec.db import models
+from qinling_exec.db.engine import utcnow
 from qinling_exec.executions.queue import Queue
 from tests import databases
 from tests.functional.client import Api, output
@@ -150,10 +149,7 @@ def waiting(api: Api, function: str) -> bool:
 
 def look(kind: str, server: databases.Server, rows: int, versions: int) -> None:
     """Print what a look at a long queue costs."""
-    conf = configuration.load()
-    conf.set_override("connection", server.new_schema(), "database")
-    database = Database(conf)
-    migration.upgrade(database)
+    database = databases.migrated(server.new_schema())
     for begin in range(0, rows, 10_000):
         with database.writer() as connection:
             connection.execute(sa.insert(models.Execution.__table__), [{

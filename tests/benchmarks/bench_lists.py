@@ -17,12 +17,12 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from qinling_exec import conf as configuration
 from qinling_exec.context import RequestContext
-from qinling_exec.db import migration, models, scope
+from qinling_exec.db import models, scope
 from qinling_exec.db.engine import Database, utcnow
 from qinling_exec.db.listing import Filter, Page
 from qinling_exec.executions import lists, states
+from tests import databases
 from tests.benchmarks import rows_of_executions as rows
 
 _ID = "80000000-0000-4000-8000-000000000000"
@@ -120,10 +120,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1_000_000, help="rows to fill in; 0: none")
     parser.add_argument("--times", type=int, default=30, help="how often a page is read")
     options = parser.parse_args()
-    conf = configuration.load()
-    conf.set_override("connection", options.connection, "database")
-    database = Database(conf)
-    migration.upgrade(database)
+    database = databases.migrated(options.connection)
     if options.rows:
         began = time.monotonic()
         rows.load(database.engine, options.rows)

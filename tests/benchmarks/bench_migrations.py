@@ -18,7 +18,6 @@ from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
-from qinling_exec import conf as configuration
 from qinling_exec.db import migration, models
 from qinling_exec.db.engine import Database, utcnow
 from tests import databases
@@ -107,10 +106,7 @@ def main() -> None:
     options = parser.parse_args()
     for kind in options.kinds:
         with databases.start(kind, durable=True) as server:
-            conf = configuration.load()
-            conf.set_override("connection", server.url, "database")
-            database = Database(conf)
-            migration.upgrade(database)
+            database = databases.migrated(server.url)
             fill(database, options.rows)
             measure(database, f"{kind}, down", migration.downgrade, "0001")
             measure(database, f"{kind}, up", migration.upgrade, "head")

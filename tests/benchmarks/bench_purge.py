@@ -19,9 +19,6 @@ import time
 
 import sqlalchemy as sa
 
-from qinling_exec import conf as configuration
-from qinling_exec.db import migration
-from qinling_exec.db.engine import Database
 from tests import databases
 from tests.benchmarks import rows_of_executions as rows
 from tests.functional.client import Api
@@ -51,11 +48,7 @@ def load(service: Running, function: str, clients: int, seconds: float) -> list[
 
 def fill(url: str, count: int) -> None:
     """Make the tables, with old executions in them."""
-    conf = configuration.load()
-    conf.set_override("connection", url, "database")
-    database = Database(conf)
-    migration.upgrade(database)
-    database.close()
+    databases.migrated(url).close()
     engine = sa.create_engine(url, connect_args={"local_infile": True} if (
         "mysql" in url) else {})
     rows.load(engine, count)

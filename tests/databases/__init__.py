@@ -19,9 +19,10 @@ import os
 from tests.databases.mariadb import MariaDB
 from tests.databases.postgresql import PostgreSQL
 from tests.databases.server import Missing, Server
+from tests.databases.service import migrated, opened
 from tests.databases.sqlite import SQLite
 
-__all__ = ["KINDS", "Missing", "Server", "chosen", "start"]
+__all__ = ["KINDS", "Missing", "Server", "chosen", "migrated", "opened", "start"]
 
 _CLASSES: dict[str, type[Server]] = {
     "sqlite": SQLite, "postgresql": PostgreSQL, "mariadb": MariaDB,

@@ -8,8 +8,9 @@ import sqlalchemy as sa
 
 from qinling_exec import conf as configuration
 from qinling_exec.context import RequestContext
-from qinling_exec.db import migration, models
+from qinling_exec.db import models
 from qinling_exec.db.engine import Database
+from tests import databases
 
 
 @pytest.fixture
@@ -24,11 +25,7 @@ def conf(tmp_path):
 def migrated_file(tmp_path_factory):
     """A migrated SQLite file, to be copied: a migration takes longer than most tests."""
     path = tmp_path_factory.mktemp("migrated") / "test.sqlite"
-    conf = configuration.load()
-    conf.set_override("connection", f"sqlite:///{path}", "database")
-    database = Database(conf)
-    migration.upgrade(database)
-    database.close()
+    databases.migrated(f"sqlite:///{path}").close()
     assert [other.name for other in path.parent.iterdir() if "-wal" in other.name] == []
     return path
 
@@ -38,12 +35,9 @@ def migrated_schema(database_kind, database_server):
     """A schema that tests share one after the other; SQLite's are files of each test's own."""
     if database_kind == "sqlite":
         return None
-    conf = configuration.load()
-    conf.set_override("connection", database_server.new_schema(), "database")
-    database = Database(conf)
-    migration.upgrade(database)
-    database.close()
-    return conf.database.connection
+    url = database_server.new_schema()
+    databases.migrated(url).close()
+    return url
 
 
 @pytest.fixture
