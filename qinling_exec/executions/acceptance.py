@@ -18,6 +18,7 @@ from qinling_exec.db.engine import Database, utcnow
 from qinling_exec.db.turns import Turns
 from qinling_exec.executions import arguments, records, states, targets
 from qinling_exec.executions.idempotency import Key, Keys, Taken
+from qinling_exec.executions.pace import Pace
 from qinling_exec.executions.quotas import Quotas
 from qinling_exec.executions.records import Execution
 from qinling_exec.executions.targets import Target
@@ -94,6 +95,9 @@ class Acceptance:
         self._quotas = quotas
         self._runs_images = runs_images
         self._turns = Turns(_AT_ONCE)
+        self._pace = Pace()
+        #: For how many seconds a project is to rest before it is answered; see :class:`Pace`.
+        self.rest = self._pace.rest
 
     def plan(self, context: RequestContext, request: Request) -> Plan | Execution:
         """Return what is to be done, or the execution when the request is a repeated one.
@@ -166,6 +170,7 @@ class Acceptance:
             self._keys.forget(_key(context, request))
             return None
         self._quotas.added(context.project, queued=not claimed)
+        self._pace.accepted(context.project)
         if claimed:
             metrics.CLAIMS.labels("api").inc()
         return execution

@@ -24,7 +24,6 @@ from qinling_exec.executions.express import Express
 from qinling_exec.executions.follower import Follow
 from qinling_exec.executions.holdings import Holdings
 from qinling_exec.executions.leases import Runner
-from qinling_exec.executions.pace import Pace
 from qinling_exec.executions.places import Places
 from qinling_exec.executions.records import Execution
 from qinling_exec.executions.targets import Target
@@ -61,7 +60,6 @@ class Executions:
         self._dispatch = dispatcher
         self._acceptance = acceptance
         self._places = places
-        self._pace = Pace()
         self._cancellation = cancellation
         self._ending = ending
         self._holdings = holdings
@@ -99,7 +97,6 @@ class Executions:
                 LOG.info("Execution %s was asked for once more.", plan.id)
                 over = plan.status in states.ENDED or not request.sync
                 return plan if over else self._wait(context, plan)
-            self._pace.asked(context.project)
             begun = self._express(context, request, plan)
             if begun is not None:
                 return begun
@@ -113,7 +110,8 @@ class Executions:
                 faultpoint.reach("accepted")
                 if request.sync:
                     return self._wait(context, accepted)
-                self._places.linger(self._pace.rest(context.project, time.thread_time() - began))
+                self._places.linger(self._acceptance.rest(
+                    context.project, time.thread_time() - began))
                 return accepted
         raise exceptions.Conflict("The Idempotency-Key is in use by another request right now."
                                   " Try again.")

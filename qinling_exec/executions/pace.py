@@ -12,6 +12,8 @@ from itertools import islice
 #: How many times as long as the processor was busy with an acceptance the project rests. With 9 a
 #: synchronous execution of another one took 2.0 to 2.3 times as long as alone, with 12 1.2 to 1.8.
 _REST = 12
+#: Seconds of rest that a project may owe: a few executions in a row are answered at once.
+_CREDIT = 0.4
 #: Seconds for which a project counts that had an execution accepted.
 _WINDOW = 5.0
 #: Seconds that one caller rests at the most.
@@ -22,7 +24,7 @@ _LONGEST = 2.0
 class _Sender:
     """A project that has executions accepted: when it last had, and until when it is to rest."""
 
-    asked: float = 0.0
+    accepted: float = 0.0
     until: float = 0.0
 
 
@@ -31,23 +33,23 @@ class Pace:
 
     An interpreter does one thing at a time. A project that sends as fast as it is answered would
     have most of it, and make another that sends now and then wait for that, although the queue is
-    shared. So its answers come later, and its executions begin no later. Each pays for the one
-    before: who leaves as much time between two by itself does not rest, nor who is alone.
+    shared. So its answers come later, and its executions begin no later. Each pays for those
+    before: who leaves as much time between them by itself does not rest, nor who is alone.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        #: Who asked within the window, the latest at the end.
+        #: Who had one accepted within the window, the latest at the end.
         self._senders: OrderedDict[str, _Sender] = OrderedDict()
 
-    def asked(self, project_id: str) -> None:
-        """Note that a project asks for an execution, and may do so."""
+    def accepted(self, project_id: str) -> None:
+        """Note that an execution of a project was accepted."""
         now = time.monotonic()
         with self._lock:
             sender = self._senders.setdefault(project_id, _Sender())
-            sender.asked = now
+            sender.accepted = now
             self._senders.move_to_end(project_id)
-            while self._senders[oldest := next(iter(self._senders))].asked <= now - _WINDOW:
+            while self._senders[oldest := next(iter(self._senders))].accepted <= now - _WINDOW:
                 del self._senders[oldest]
 
     def rest(self, project_id: str, busy: float) -> float:
@@ -59,10 +61,11 @@ class Pace:
         with self._lock:
             sender = self._senders.get(project_id)
             latest = islice(reversed(self._senders), 2)
-            others = any(project != project_id and self._senders[project].asked > now - _WINDOW
-                         for project in latest)
+            others = any(
+                project != project_id and self._senders[project].accepted > now - _WINDOW
+                for project in latest)
             if sender is None or not others:
                 return 0.0
-            begin = max(now, sender.until)
+            begin = max(now - _CREDIT, sender.until)
             sender.until = min(begin + _REST * busy, now + _LONGEST)
-            return begin - now
+            return max(0.0, begin - now)

@@ -38,7 +38,7 @@ class Places:
         self._free = threading.Condition(self._lock)
         #: Places that each project has; none that has nothing.
         self._taken: Counter[str] = Counter()
-        #: Threads that are held and need not be; they are told when a place is taken.
+        #: Threads that are held and need not be; one is told when a place is taken from them.
         self._lingering = 0
         self._wanted = threading.Condition(self._lock)
         self._line = 0
@@ -106,8 +106,8 @@ class Places:
 
     def _take(self, project_id: str) -> None:
         self._taken[project_id] += 1
-        if self._lingering:
-            self._wanted.notify_all()
+        if self._spare() < 0:
+            self._wanted.notify()
         if not self._grants(project_id):
             self._full_since = time.monotonic()
 

@@ -59,17 +59,15 @@ def submit(make):
 
 
 @pytest.mark.parametrize(("sync", "express", "warm", "seen"), [
-    (False, False, True, ["asked", "ring", "rest", "linger 0.5"]),
-    (False, True, True, ["asked"]),
-    (True, False, True, ["asked"]),
-    (True, False, False, ["asked", "ring"])])
+    (False, False, True, ["ring", "rest", "linger 0.5"]),
+    (False, True, True, []),
+    (True, False, True, []),
+    (True, False, False, ["ring"])])
 def test_what_goes_into_the_queue_is_answered_at_a_pace(make, monkeypatch, sync, express, warm,
                                                          seen):
     """It is in the queue before; what is begun with its record or waited for is not held up."""
     executions, did = make(), []
-    executions._pace = SimpleNamespace(
-        asked=lambda project: did.append("asked"),
-        rest=lambda project, busy: did.append("rest") or 0.5 * (busy > 0))
+    executions._acceptance.rest = lambda project, busy: did.append("rest") or 0.5 * (busy > 0)
     monkeypatch.setattr(executions._places, "linger",
                         lambda seconds: did.append(f"linger {seconds}"))
     monkeypatch.setattr(executions._wakeup, "ring", lambda project: did.append("ring"))

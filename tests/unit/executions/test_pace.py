@@ -8,6 +8,8 @@ from qinling_exec.executions.pace import Pace
 
 BUSY = 0.003
 REST = module._REST * BUSY
+#: Executions in a row for which a project has credit.
+FREE = int(module._CREDIT / REST) + 1
 
 
 class Clock:
@@ -33,10 +35,11 @@ def send(clock):
     pace = Pace()
 
     def send(project="a"):
-        pace.asked(project)
+        pace.accepted(project)
         return pace.rest(project, BUSY)
 
     send.pace = pace
+    send.spend = lambda project="a": [send(project) for _ in range(FREE)]
     return send
 
 
@@ -46,11 +49,23 @@ def test_alone_it_does_not_rest(send):
 
 def test_beside_another_it_rests_in_proportion_to_its_work(send, clock):
     send("b")
+    assert set(send.spend()) == {0}
+    clock.now += send()
     rests = []
     for _ in range(3):
         rests.append(send())
         clock.now += rests[-1]
-    assert rests == pytest.approx([0, REST, REST])
+    assert rests == pytest.approx([REST] * 3)
+
+
+def test_some_in_a_row_are_free_again_after_a_while(send, clock):
+    """Of the one who sends now and then, and more than one at a time."""
+    send("b")
+    send.spend()
+    clock.now += module._CREDIT + REST
+    send("b")
+    assert set(send.spend()) == {0}
+    assert send() > 0
 
 
 def test_who_leaves_as_much_time_by_itself_does_not_rest(send, clock):
@@ -63,7 +78,9 @@ def test_who_leaves_as_much_time_by_itself_does_not_rest(send, clock):
 def test_several_callers_of_a_project_rest_one_after_the_other(send):
     """Each is answered a rest later than the one before, however many there are."""
     send("b")
-    assert [send() for _ in range(4)] == pytest.approx([0, REST, 2 * REST, 3 * REST])
+    send.spend()
+    first, *others = [send() for _ in range(4)]
+    assert others == pytest.approx([first + REST, first + 2 * REST, first + 3 * REST])
 
 
 def test_a_rest_is_limited(send):
@@ -75,8 +92,8 @@ def test_a_rest_is_limited(send):
 def test_who_has_gone_is_no_reason_to_rest(send, clock):
     send("b")
     clock.now += module._WINDOW / 2
-    send.pace.asked("a")
-    send.pace.rest("a", BUSY)
+    send.pace.accepted("a")
+    send.pace.rest("a", 10.0)
     assert send.pace.rest("a", BUSY) > 0
     clock.now += module._WINDOW / 2  # nobody asks, so that nobody is forgotten either
     assert send.pace.rest("a", 10.0) == send.pace.rest("a", BUSY) == 0
@@ -84,14 +101,14 @@ def test_who_has_gone_is_no_reason_to_rest(send, clock):
 
 def test_who_asked_before_the_window_is_forgotten_when_anybody_asks(send, clock):
     for number in range(100):
-        send.pace.asked(f"p{number}")
+        send.pace.accepted(f"p{number}")
     clock.now += module._WINDOW
-    send.pace.asked("a")
+    send.pace.accepted("a")
     assert list(send.pace._senders) == ["a"]
 
 
 def test_what_took_longer_than_the_window_need_not_rest(send, clock):
-    send.pace.asked("a")
+    send.pace.accepted("a")
     clock.now += module._WINDOW
-    send.pace.asked("b")
+    send.pace.accepted("b")
     assert send.pace.rest("a", BUSY) == 0

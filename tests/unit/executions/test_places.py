@@ -186,6 +186,17 @@ def test_who_lingers_has_no_place(lingers):
     assert here.try_one("b")
 
 
+def test_who_lingers_is_left_alone_while_there_are_places(lingers, monkeypatch):
+    here, told = Places(4, 0), []
+    lingers(here, 2)
+    notify = here._wanted.notify
+    monkeypatch.setattr(here._wanted, "notify", lambda: told.append(notify()))
+    assert (here.try_one("a"), here.try_one("b")) == (True, True)
+    assert not told
+    assert (here.try_one("a"), here.try_one("b")) == (True, True)
+    assert len(told) == 2
+
+
 def test_nobody_lingers_where_all_places_are_taken_or_lingered_for(lingers):
     here = Places(2, 0)
     lingers(here, 2)
