@@ -33,6 +33,8 @@ REQUEST_SECONDS = Histogram("qinling_exec_request_seconds", "Time until a reques
 ENDED = Counter("qinling_exec_executions_ended", "Executions ended by this runner.",
                 ["status", "reason"])
 CLAIMS = Counter("qinling_exec_claims", "Executions that this runner made its own.", ["by"])
+REST_SECONDS = Counter("qinling_exec_rest_seconds",
+                       "Seconds by which answers to a flood beside other projects came later.")
 #: A pod that is taken from a pool was created long before; what counts is when it was ready.
 POD_SECONDS = Histogram("qinling_exec_pod_start_seconds",
                         "Time from a pod's creation until it could be used.", ["kind"],

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import sqlalchemy as sa
 
-from qinling_exec import exceptions, faultpoint, tracing
+from qinling_exec import exceptions, faultpoint, metrics, tracing
 from qinling_exec.context import RequestContext
 from qinling_exec.db import models, scope
 from qinling_exec.db.engine import Database, utcnow
@@ -110,8 +110,8 @@ class Executions:
                 faultpoint.reach("accepted")
                 if request.sync:
                     return self._wait(context, accepted)
-                self._places.linger(self._acceptance.rest(
-                    context.project, time.thread_time() - began))
+                rest = self._acceptance.rest(context.project, time.thread_time() - began)
+                metrics.REST_SECONDS.inc(self._places.linger(rest))
                 return accepted
         raise exceptions.Conflict("The Idempotency-Key is in use by another request right now."
                                   " Try again.")

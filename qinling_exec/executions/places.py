@@ -80,19 +80,23 @@ class Places:
             if self._line:
                 self._free.notify_all()  # it may be for some of them only
 
-    def linger(self, seconds: float) -> None:
+    def linger(self, seconds: float) -> float:
         """Hold a thread for some time that need not be held: as one of those that no place needs.
 
         Nobody is refused a place for it: it ends as soon as somebody takes that.
+
+        :returns: seconds for which it was held.
         """
         with self._lock:
             if seconds <= 0 or self._spare() <= 0:
-                return
+                return 0.0
+            began = time.monotonic()
             self._lingering += 1
             try:
                 self._wanted.wait_for(lambda: self._spare() < 0, seconds)
             finally:
                 self._lingering -= 1
+            return time.monotonic() - began
 
     def _spare(self) -> int:
         return self.limit - self._taken.total() - self._lingering

@@ -7,15 +7,19 @@ from types import SimpleNamespace
 
 import pytest
 
-from qinling_exec import exceptions
+from qinling_exec import exceptions, metrics
 from qinling_exec.context import RequestContext
 from qinling_exec.db.engine import utcnow
-from qinling_exec.executions import states
+from qinling_exec.executions import acceptance, pace, states
 from qinling_exec.executions.acceptance import Plan, Request
 from qinling_exec.executions.controller import Executions
+from qinling_exec.executions.idempotency import Keys
 from qinling_exec.executions.places import Places
+from qinling_exec.executions.quotas import Quotas
 from qinling_exec.executions.records import Execution
+from qinling_exec.executions.targets import Target
 from qinling_exec.orchestrator.slots import Slots
+from qinling_exec.quota.limits import QUEUED, RUNNING
 
 CONTEXT = RequestContext(project_id="mine")
 SUCCESS = states.Outcome(states.SUCCESS, {"output": 1, "duration": 0.1})
@@ -36,18 +40,26 @@ class Acceptance:
                          utcnow(), None, 1, None)
 
 
+class Accepting(acceptance.Acceptance):
+    """Stores what it is asked for; no worker is warm for it."""
+
+    def plan(self, context, request):
+        target = dict.fromkeys(Target.__dataclass_fields__)
+        return Plan(Target(**{**target, "function_id": "f", "version": 0}), [])
+
+
 @pytest.fixture
 def make(database, wakeup, waiters, ending, rows, holdings):
     """Makes a controller; what is given happens before the outcome of a run is written."""
-    def make(before=lambda fence: None):
+    def make(before=lambda fence: None, accepting=None):
         def run(given, worker):
             before(given.fence)
             return SUCCESS, None
 
         return Executions(
             database, wakeup, waiters, Slots(), SimpleNamespace(id="me", valid=True),
-            SimpleNamespace(run=run), Acceptance(rows), Places(4, 4), None, ending, holdings,
-            sync_seconds=20)
+            SimpleNamespace(run=run), accepting or Acceptance(rows), Places(4, 4), None, ending,
+            holdings, sync_seconds=20)
 
     return make
 
@@ -69,7 +81,7 @@ def test_what_goes_into_the_queue_is_answered_at_a_pace(make, monkeypatch, sync,
     executions, did = make(), []
     executions._acceptance.rest = lambda project, busy: did.append("rest") or 0.5 * (busy > 0)
     monkeypatch.setattr(executions._places, "linger",
-                        lambda seconds: did.append(f"linger {seconds}"))
+                        lambda seconds: did.append(f"linger {seconds}") or seconds)
     monkeypatch.setattr(executions._wakeup, "ring", lambda project: did.append("ring"))
     monkeypatch.setattr(executions, "_wait", lambda context, execution: execution)
     if express:
@@ -79,6 +91,31 @@ def test_what_goes_into_the_queue_is_answered_at_a_pace(make, monkeypatch, sync,
         monkeypatch.setattr(executions, "_borrow", lambda plan: None)
     executions.submit(CONTEXT, Request(function_id="f", sync=sync))
     assert did == seen
+
+
+def test_a_flood_beside_another_project_is_answered_later(make, database, monkeypatch):
+    """Alone it is not; what it asked for is in the queue long before it hears of that."""
+    monkeypatch.setattr(pace, "_REST", 10_000)
+    monkeypatch.setattr(pace, "_LONGEST", 0.3)
+    monkeypatch.setattr(pace, "_CREDIT", 0.0)
+    no_limits = SimpleNamespace(of=lambda project: {QUEUED: -1, RUNNING: -1})
+    executions = make(accepting=Accepting(database, Keys(database, 60),
+                                          Quotas(database, no_limits, 10), runs_images=False))
+
+    def rests(project):
+        """Ask for an execution; return for how long that rested, and how old its record is."""
+        context = RequestContext(project_id=project)
+        before = metrics.REST_SECONDS._value.get()
+        made = executions.submit(context, Request(function_id="f", sync=False))
+        age = (utcnow() - made.created_at).total_seconds()
+        return metrics.REST_SECONDS._value.get() - before, age
+
+    assert [rests("a")[0] for _ in range(3)] == [0, 0, 0]
+    assert rests("b")[0] == 0
+    assert rests("a")[0] == 0, "it pays for the one before"
+    seconds, age = rests("a")
+    assert 0.2 < seconds < 10
+    assert age >= seconds
 
 
 def test_what_is_stored_later_is_waited_for(ending, submit, monkeypatch):
