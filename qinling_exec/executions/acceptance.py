@@ -95,9 +95,7 @@ class Acceptance:
         self._quotas = quotas
         self._runs_images = runs_images
         self._turns = Turns(_AT_ONCE)
-        self._pace = Pace()
-        #: For how many seconds a project is to rest before it is answered; see :class:`Pace`.
-        self.rest = self._pace.rest
+        self.pace = Pace()
 
     def plan(self, context: RequestContext, request: Request) -> Plan | Execution:
         """Return what is to be done, or the execution when the request is a repeated one.
@@ -170,7 +168,7 @@ class Acceptance:
             self._keys.forget(_key(context, request))
             return None
         self._quotas.added(context.project, queued=not claimed)
-        self._pace.accepted(context.project)
+        self.pace.accepted(context.project)
         if claimed:
             metrics.CLAIMS.labels("api").inc()
         return execution

@@ -14,8 +14,7 @@ from qinling_exec.executions import records
 from qinling_exec.executions.acceptance import Acceptance, Request
 from qinling_exec.executions.idempotency import Keys
 from qinling_exec.executions.quotas import Quotas
-from qinling_exec.executions.targets import Target
-from qinling_exec.quota.limits import QUEUED, RUNNING
+from tests.unit.executions.accepting import TARGET, Accepting
 
 
 @pytest.fixture
@@ -61,28 +60,20 @@ def test_a_slow_database_does_not_make_the_line_longer_than_its_patience(accepta
     ask(acceptance)
 
 
-class NoLimits:
-    def of(self, project_id):
-        return {QUEUED: -1, RUNNING: -1}
-
-
 @pytest.mark.parametrize(("limit", "stored"), [(10.0, 1), (0.0, 0)])
 def test_what_the_database_is_too_slow_for_is_not_stored(database, monkeypatch, limit, stored):
     """With three seconds for a statement MariaDB's callers waited for more than a minute."""
     monkeypatch.setattr(module, "_TOO_LATE", limit)
-    accepting = Acceptance(database, Keys(database, 60), Quotas(database, NoLimits(), 10),
-                           runs_images=False)
-    target = Target(**{**dict.fromkeys(Target.__dataclass_fields__), "function_id": "f",
-                       "version": 0})
+    accepting = Accepting(database)
     request = Request(function_id="f", sync=False, came_at=time.monotonic() - 1)
     context = RequestContext(project_id="p", roles=["member"])
     if stored:
-        assert accepting.store(context, request, target) is not None
+        assert accepting.store(context, request, TARGET) is not None
     else:
         with pytest.raises(exceptions.Unavailable, match="nothing was stored") as refused:
-            accepting.store(context, request, target)
+            accepting.store(context, request, TARGET)
         assert "Retry-After" in refused.value.headers
     with database.reader() as connection:
         count = connection.execute(sa.select(sa.func.count()).select_from(records.table))
         assert count.scalar() == stored
-    assert list(accepting._pace._senders) == ["p"] * stored, "only what is accepted counts"
+    assert list(accepting.pace._senders) == ["p"] * stored, "only what is accepted counts"

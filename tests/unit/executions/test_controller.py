@@ -10,16 +10,13 @@ import pytest
 from qinling_exec import exceptions, metrics
 from qinling_exec.context import RequestContext
 from qinling_exec.db.engine import utcnow
-from qinling_exec.executions import acceptance, pace, states
+from qinling_exec.executions import pace, states
 from qinling_exec.executions.acceptance import Plan, Request
 from qinling_exec.executions.controller import Executions
-from qinling_exec.executions.idempotency import Keys
 from qinling_exec.executions.places import Places
-from qinling_exec.executions.quotas import Quotas
 from qinling_exec.executions.records import Execution
-from qinling_exec.executions.targets import Target
 from qinling_exec.orchestrator.slots import Slots
-from qinling_exec.quota.limits import QUEUED, RUNNING
+from tests.unit.executions.accepting import Accepting
 
 CONTEXT = RequestContext(project_id="mine")
 SUCCESS = states.Outcome(states.SUCCESS, {"output": 1, "duration": 0.1})
@@ -38,14 +35,6 @@ class Acceptance:
         (made,) = self.rows.add(sync=True, runner_id="me", worker="w", attempts=1)
         return Execution(made, "f", 0, None, None, states.RUNNING, True, "mine", utcnow(), None,
                          utcnow(), None, 1, None)
-
-
-class Accepting(acceptance.Acceptance):
-    """Stores what it is asked for; no worker is warm for it."""
-
-    def plan(self, context, request):
-        target = dict.fromkeys(Target.__dataclass_fields__)
-        return Plan(Target(**{**target, "function_id": "f", "version": 0}), [])
 
 
 @pytest.fixture
@@ -79,7 +68,8 @@ def test_what_goes_into_the_queue_is_answered_at_a_pace(make, monkeypatch, sync,
                                                          seen):
     """It is in the queue before; what is begun with its record or waited for is not held up."""
     executions, did = make(), []
-    executions._acceptance.rest = lambda project, busy: did.append("rest") or 0.5 * (busy > 0)
+    executions._acceptance.pace = SimpleNamespace(
+        rest=lambda project, busy: did.append("rest") or 0.5 * (busy > 0))
     monkeypatch.setattr(executions._places, "linger",
                         lambda seconds: did.append(f"linger {seconds}") or seconds)
     monkeypatch.setattr(executions._wakeup, "ring", lambda project: did.append("ring"))
@@ -98,9 +88,7 @@ def test_a_flood_beside_another_project_is_answered_later(make, database, monkey
     monkeypatch.setattr(pace, "_REST", 10_000)
     monkeypatch.setattr(pace, "_LONGEST", 0.3)
     monkeypatch.setattr(pace, "_CREDIT", 0.0)
-    no_limits = SimpleNamespace(of=lambda project: {QUEUED: -1, RUNNING: -1})
-    executions = make(accepting=Accepting(database, Keys(database, 60),
-                                          Quotas(database, no_limits, 10), runs_images=False))
+    executions = make(accepting=Accepting(database))
 
     def rests(project):
         """Ask for an execution; return for how long that rested, and how old its record is."""

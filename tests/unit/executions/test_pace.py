@@ -5,21 +5,12 @@ import pytest
 
 from qinling_exec.executions import pace as module
 from qinling_exec.executions.pace import Pace
+from tests.unit.clock import Clock
 
 BUSY = 0.003
 REST = module._REST * BUSY
 #: Executions in a row for which a project has credit.
 FREE = int(module._CREDIT / REST) + 1
-
-
-class Clock:
-    """Time that passes only when it is told to."""
-
-    def __init__(self):
-        self.now = 1000.0
-
-    def monotonic(self):
-        return self.now
 
 
 @pytest.fixture

@@ -46,13 +46,18 @@ def call(here, project="a"):
     return caller, served
 
 
-def stands(here, count):
-    """Wait until so many callers stand in line."""
+def comes_true(condition):
+    """Wait for something that other threads do; tell whether they did."""
     for _ in range(5000):
-        if here._line == count:
+        if condition():
             return True
         time.sleep(0.002)
     return False
+
+
+def stands(here, count):
+    """Wait until so many callers stand in line."""
+    return comes_true(lambda: here._line == count)
 
 
 @pytest.mark.parametrize(("limit", "alone"), [(1, 1), (2, 1), (3, 2), (8, 7), (64, 56)])
@@ -151,19 +156,14 @@ def test_nobody_stands_in_a_line_that_does_not_move(monkeypatch):
 
 @pytest.fixture
 def lingers():
-    """Threads that linger for long; returns when they do so, with when they have ended."""
+    """Start threads that linger for long; they have to end before the test does."""
     threads = []
 
     def start(here, count):
-        before = here._lingering
         for _ in range(count):
             threads.append(threading.Thread(target=here.linger, args=(60,)))
             threads[-1].start()
-        until = time.monotonic() + 10
-        while here._lingering < min(here.limit, before + count):
-            assert time.monotonic() < until
-            time.sleep(0.002)
-        return threads
+        assert comes_true(lambda: here._lingering == count)
 
     yield start
     for thread in threads:
@@ -177,11 +177,7 @@ def test_who_lingers_has_no_place(lingers):
     lingers(here, 8)
     for number in range(fill(Places(8, 0))):
         assert here.try_one("a")
-        for _ in range(5000):
-            if here._lingering == 8 - number - 1:
-                break
-            time.sleep(0.002)
-        assert here._lingering == 8 - number - 1
+        assert comes_true(lambda left=8 - number - 1: here._lingering == left)
     assert not here.try_one("a")
     assert here.try_one("b")
 

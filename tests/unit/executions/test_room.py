@@ -5,16 +5,11 @@ import pytest
 
 from qinling_exec.executions import room as rooms
 from qinling_exec.executions.room import Room
+from tests.unit.clock import Clock
 
 
 @pytest.fixture
 def clock(monkeypatch):
-    class Clock:
-        now = 1000.0
-
-        def monotonic(self):
-            return self.now
-
     clock = Clock()
     monkeypatch.setattr(rooms, "time", clock)
     return clock

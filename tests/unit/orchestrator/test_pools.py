@@ -11,6 +11,7 @@ from qinling_exec.db.engine import utcnow
 from qinling_exec.orchestrator import pools as pools_module
 from qinling_exec.orchestrator.base import OrchestratorError
 from qinling_exec.orchestrator.pools import Pools
+from tests.unit.clock import Clock
 
 TABLE = models.Runtime.__table__
 
@@ -30,16 +31,9 @@ class Failing:
         return None
 
 
-class Clock:
-    now = 100.0
-
-    def monotonic(self):
-        return self.now
-
-
 @pytest.fixture
 def clock(monkeypatch):
-    clock = Clock()
+    clock = Clock(100.0)
     monkeypatch.setattr(pools_module, "time", clock)
     return clock
 
