@@ -18,9 +18,9 @@ from qinling_exec.db.engine import Database, utcnow
 from qinling_exec.db.turns import Turns
 from qinling_exec.executions import arguments, records, states, targets
 from qinling_exec.executions.idempotency import Key, Keys, Taken
-from qinling_exec.executions.pace import Pace
 from qinling_exec.executions.quotas import Quotas
 from qinling_exec.executions.records import Execution
+from qinling_exec.executions.rests import Rests
 from qinling_exec.executions.targets import Target
 from qinling_exec.orchestrator import workers
 
@@ -95,7 +95,7 @@ class Acceptance:
         self._quotas = quotas
         self._runs_images = runs_images
         self._turns = Turns(_AT_ONCE)
-        self.pace = Pace()
+        self.rests = Rests()
 
     def plan(self, context: RequestContext, request: Request) -> Plan | Execution:
         """Return what is to be done, or the execution when the request is a repeated one.
@@ -168,7 +168,7 @@ class Acceptance:
             self._keys.forget(_key(context, request))
             return None
         self._quotas.added(context.project, queued=not claimed)
-        self.pace.accepted(context.project)
+        self.rests.accepted(context.project)
         if claimed:
             metrics.CLAIMS.labels("api").inc()
         return execution

@@ -110,7 +110,7 @@ class Executions:
                 faultpoint.reach("accepted")
                 if request.sync:
                     return self._wait(context, accepted)
-                rest = self._acceptance.pace.rest(context.project, time.thread_time() - began)
+                rest = self._acceptance.rests.rest(context.project, time.thread_time() - began)
                 metrics.REST_SECONDS.inc(self._places.linger(rest))
                 return accepted
         raise exceptions.Conflict("The Idempotency-Key is in use by another request right now."

@@ -76,4 +76,4 @@ def test_what_the_database_is_too_slow_for_is_not_stored(database, monkeypatch, 
     with database.reader() as connection:
         count = connection.execute(sa.select(sa.func.count()).select_from(records.table))
         assert count.scalar() == stored
-    assert list(accepting.pace._senders) == ["p"] * stored, "only what is accepted counts"
+    assert list(accepting.rests._senders) == ["p"] * stored, "only what is accepted counts"

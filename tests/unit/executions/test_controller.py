@@ -10,7 +10,7 @@ import pytest
 from qinling_exec import exceptions, metrics
 from qinling_exec.context import RequestContext
 from qinling_exec.db.engine import utcnow
-from qinling_exec.executions import pace, states
+from qinling_exec.executions import rests, states
 from qinling_exec.executions.acceptance import Plan, Request
 from qinling_exec.executions.controller import Executions
 from qinling_exec.executions.places import Places
@@ -68,7 +68,7 @@ def test_what_goes_into_the_queue_is_answered_at_a_pace(make, monkeypatch, sync,
                                                          seen):
     """It is in the queue before; what is begun with its record or waited for is not held up."""
     executions, did = make(), []
-    executions._acceptance.pace = SimpleNamespace(
+    executions._acceptance.rests = SimpleNamespace(
         rest=lambda project, busy: did.append("rest") or 0.5 * (busy > 0))
     monkeypatch.setattr(executions._places, "linger",
                         lambda seconds: did.append(f"linger {seconds}") or seconds)
@@ -85,12 +85,12 @@ def test_what_goes_into_the_queue_is_answered_at_a_pace(make, monkeypatch, sync,
 
 def test_a_flood_beside_another_project_is_answered_later(make, database, monkeypatch):
     """Alone it is not; what it asked for is in the queue long before it hears of that."""
-    monkeypatch.setattr(pace, "_REST", 10_000)
-    monkeypatch.setattr(pace, "_LONGEST", 0.3)
-    monkeypatch.setattr(pace, "_CREDIT", 0.0)
+    monkeypatch.setattr(rests, "_REST", 10_000)
+    monkeypatch.setattr(rests, "_LONGEST", 0.3)
+    monkeypatch.setattr(rests, "_CREDIT", 0.0)
     executions = make(accepting=Accepting(database))
 
-    def rests(project):
+    def ask(project):
         """Ask for an execution; return for how long that rested, and how old its record is."""
         context = RequestContext(project_id=project)
         before = metrics.REST_SECONDS._value.get()
@@ -98,10 +98,10 @@ def test_a_flood_beside_another_project_is_answered_later(make, database, monkey
         age = (utcnow() - made.created_at).total_seconds()
         return metrics.REST_SECONDS._value.get() - before, age
 
-    assert [rests("a")[0] for _ in range(3)] == [0, 0, 0]
-    assert rests("b")[0] == 0
-    assert rests("a")[0] == 0, "it pays for the one before"
-    seconds, age = rests("a")
+    assert [ask("a")[0] for _ in range(3)] == [0, 0, 0]
+    assert ask("b")[0] == 0
+    assert ask("a")[0] == 0, "it pays for the one before"
+    seconds, age = ask("a")
     assert 0.2 < seconds < 10
     assert age >= seconds
 

@@ -28,7 +28,7 @@ class _Sender:
     until: float = 0.0
 
 
-class Pace:
+class Rests:
     """Makes a project pause between its executions for the queue while others ask for some too.
 
     An interpreter does one thing at a time. A project that sends as fast as it is answered would

@@ -3,8 +3,8 @@
 
 import pytest
 
-from qinling_exec.executions import pace as module
-from qinling_exec.executions.pace import Pace
+from qinling_exec.executions import rests as module
+from qinling_exec.executions.rests import Rests
 from tests.unit.clock import Clock
 
 BUSY = 0.003
@@ -23,13 +23,13 @@ def clock(monkeypatch):
 @pytest.fixture
 def send(clock):
     """Have an execution of a project accepted; returns how long it is to rest."""
-    pace = Pace()
+    rests = Rests()
 
     def send(project="a"):
-        pace.accepted(project)
-        return pace.rest(project, BUSY)
+        rests.accepted(project)
+        return rests.rest(project, BUSY)
 
-    send.pace = pace
+    send.rests = rests
     send.spend = lambda project="a": [send(project) for _ in range(FREE)]
     return send
 
@@ -83,23 +83,23 @@ def test_a_rest_is_limited(send):
 def test_who_has_gone_is_no_reason_to_rest(send, clock):
     send("b")
     clock.now += module._WINDOW / 2
-    send.pace.accepted("a")
-    send.pace.rest("a", 10.0)
-    assert send.pace.rest("a", BUSY) > 0
+    send.rests.accepted("a")
+    send.rests.rest("a", 10.0)
+    assert send.rests.rest("a", BUSY) > 0
     clock.now += module._WINDOW / 2  # nobody asks, so that nobody is forgotten either
-    assert send.pace.rest("a", 10.0) == send.pace.rest("a", BUSY) == 0
+    assert send.rests.rest("a", 10.0) == send.rests.rest("a", BUSY) == 0
 
 
 def test_who_asked_before_the_window_is_forgotten_when_anybody_asks(send, clock):
     for number in range(100):
-        send.pace.accepted(f"p{number}")
+        send.rests.accepted(f"p{number}")
     clock.now += module._WINDOW
-    send.pace.accepted("a")
-    assert list(send.pace._senders) == ["a"]
+    send.rests.accepted("a")
+    assert list(send.rests._senders) == ["a"]
 
 
 def test_what_took_longer_than_the_window_need_not_rest(send, clock):
-    send.pace.accepted("a")
+    send.rests.accepted("a")
     clock.now += module._WINDOW
-    send.pace.accepted("b")
-    assert send.pace.rest("a", BUSY) == 0
+    send.rests.accepted("b")
+    assert send.rests.rest("a", BUSY) == 0
