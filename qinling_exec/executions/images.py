@@ -87,7 +87,7 @@ class Images:
             return []
         begun = self._going.projects(self._driver.waiting())
         return begun + [group.project_id for group, target in waiting.items()
-                        if target.image is not None and self.why_waiting(target)]
+                        if target.image is not None and self._room.wants(_key(target))]
 
     def why_waiting(self, target: Target) -> str:
         """Return why runs of a version found no room the last time; empty: they did."""

@@ -26,6 +26,7 @@ class _Refusal:
     :param last: when the last one found none, and why.
     :param pause: seconds before the next try.
     :param until: no try before.
+    :param in_vain: all the room that others have would be too little.
     """
 
     since: float
@@ -33,6 +34,7 @@ class _Refusal:
     pause: float
     until: float
     reason: str
+    in_vain: bool
 
 
 class Room:
@@ -55,23 +57,24 @@ class Room:
                 return sys.maxsize
             return 1 if time.monotonic() >= refusal.until else 0
 
-    def refused(self, key: Hashable, reason: str, moves: bool, waited: float) -> bool:
+    def refused(self, key: Hashable, reason: str, moves: bool | None, waited: float) -> bool:
         """Note that a run found no room; tell whether it has waited for that too long.
 
-        :param moves: what has room now will give it back by itself.
+        :param moves: what has room now will give it back by itself; None: that would be of no
+            use.
         :param waited: seconds since its execution came.
         """
         now = time.monotonic()
         with self._lock:
             self._refused = {one: refusal for one, refusal in self._refused.items()
                              if now - refusal.last < _FORGET_SECONDS}
-            refusal = self._refused.setdefault(key, _Refusal(now, now, _PAUSE, now, reason))
+            refusal = self._refused.setdefault(key, _Refusal(now, now, _PAUSE, now, reason, False))
             if moves:
                 refusal.since = now
             if now >= refusal.until:  # else it is one of several that were tried at once
                 refusal.until = now + refusal.pause
                 refusal.pause = min(2 * refusal.pause, _LONGEST_PAUSE)
-            refusal.last, refusal.reason = now, reason
+            refusal.last, refusal.reason, refusal.in_vain = now, reason, moves is None
             return min(waited, now - refusal.since) >= self._seconds
 
     def found(self, key: Hashable) -> None:
@@ -90,6 +93,12 @@ class Room:
         with self._lock:
             for refusal in self._refused.values():
                 refusal.until, refusal.pause = 0.0, _PAUSE
+
+    def wants(self, key: Hashable) -> bool:
+        """Tell whether there was no room the last time, and would be some if others made way."""
+        with self._lock:
+            refusal = self._refused.get(key)
+            return refusal is not None and not refusal.in_vain
 
     def reason(self, key: Hashable) -> str:
         """Return why there was no room the last time; empty: there was."""

@@ -30,10 +30,10 @@ class OrchestratorUnavailable(OrchestratorError):
 class OrchestratorFull(OrchestratorError):
     """There is no room now for what was asked for, and nothing is left of it.
 
-    :param moves: what has room now will give it back by itself.
+    :param moves: what has room now will give it back by itself; None: that would be of no use.
     """
 
-    def __init__(self, text: str, moves: bool) -> None:
+    def __init__(self, text: str, moves: bool | None) -> None:
         super().__init__(text)
         self.moves = moves
 

@@ -24,8 +24,17 @@ from tests.reliability.invariants import Promise
 from tests.reliability.ledger import Ledger
 
 WORKER, POOL = "qinling-exec/worker", "qinling-exec/pool"
+RUN = "qinling-exec/execution"
 #: Until something happens that is sure to come, on a busy machine.
 PATIENCE = 120
+#: What makes a program of the witness. It ends well when it is told to end, as many do; which run
+#: it is, it knows by the name of its pod.
+_PROGRAM = """
+import json, sys
+signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+execution, _, attempt = socket.gethostname().removeprefix("qx-run-").rpartition("-")
+main(**json.loads(sys.argv[1]), context={"execution_id": execution, "attempt": int(attempt)})
+"""
 _FILL = 'echo $$ >"$1" && exec dd if=/dev/zero of="$2" bs=64k count=8k'
 
 
@@ -38,6 +47,7 @@ class Site:
         self.history = History([process.url for process in deployment.apis])
         self.ledger = Ledger(cluster.host)
         self._promises: dict[str, Promise] = {}
+        self._programs: set[str] = set()
         self._callers = ThreadPoolExecutor(8, "caller")
 
     def function(self, attempts: int = 1, **fields: Any) -> str:
@@ -47,14 +57,31 @@ class Site:
         self._promises[made] = Promise(max_attempts=attempts)
         return made
 
+    def program(self, image: str, attempts: int = 1, **fields: Any) -> str:
+        """Make a function of an image that is Python; it does the same."""
+        made = str(self.api.ok("POST", "/v1/functions", 201, json={
+            "code": {"source": "image", "image": image}, "timeout": 300, "cpu": 500,
+            "max_attempts": attempts, **fields})["id"])
+        self._promises[made] = Promise(max_attempts=attempts, result=False)
+        self._programs.add(made)
+        return made
+
     def start(self, function: str, seconds: float = 0.0, **given: Any) -> Creation:
         """Have a function run for so long."""
         sync = given.pop("sync", False)
-        made = self.history.create(function, {
-            "ledger": self.ledger.port, "host": self.ledger.host, "seconds": seconds, **given},
-            sync=sync, timeout=2 * PATIENCE)
+        made = self.history.create(
+            function, self.arguments(seconds, **given) if function in self._programs
+            else self._given(seconds, **given), sync=sync, timeout=2 * PATIENCE)
         assert made.id is not None, made
         return made
+
+    def arguments(self, seconds: float = 0.0, **given: Any) -> list[str]:
+        """Return what makes an image that is Python do what a function does."""
+        witness = (FUNCTIONS / "witness.py").read_text()
+        return ["-uc", witness + _PROGRAM, json.dumps(self._given(seconds, **given))]
+
+    def _given(self, seconds: float, **given: Any) -> dict[str, Any]:
+        return {"ledger": self.ledger.port, "host": self.ledger.host, "seconds": seconds, **given}
 
     def begin(self, function: str, **given: Any) -> Future[Creation]:
         """Have a function run; a synchronous caller waits for its end."""
@@ -69,7 +96,7 @@ class Site:
     def ended(self, made: Creation, seconds: float = PATIENCE) -> dict[str, Any]:
         """Wait until an execution has ended; return its record, with the output in the clear."""
         row = self.api.ended(str(made.id), seconds)
-        return {**row, "output": json.loads(row["result"])["output"]}
+        return {**row, "output": json.loads(row["result"]).get("output")}
 
     def pods(self, selector: str = WORKER) -> list[dict[str, Any]]:
         """Return pods that are not about to go."""
@@ -106,8 +133,10 @@ class Site:
             self._callers.shutdown()
             self.history.close()
             self.ledger.close()
-        assert processes.wait_for(lambda: not self.cluster.get(
-            "-n", self.namespace, "pods", "-l", WORKER)["items"], PATIENCE), self.deployment.log()
+        for kind in (WORKER, RUN):
+            assert processes.wait_for(lambda kind=kind: not self.cluster.get(
+                "-n", self.namespace, "pods", "-l", kind)["items"], PATIENCE), \
+                self.deployment.log()
 
 
 def clear(cluster: Cluster, namespace: str, deployment: Deployment) -> None:
@@ -117,6 +146,14 @@ def clear(cluster: Cluster, namespace: str, deployment: Deployment) -> None:
         api.ok("DELETE", f"/v1/runtimes/{runtime['id']}", 204)
     assert processes.wait_for(lambda: not cluster.get(
         "-n", namespace, "pods,deployments,replicasets")["items"], PATIENCE), deployment.log()
+
+
+def evict(site: Site, pod: str) -> None:
+    """Have the cluster end a pod as when its node is drained."""
+    site.cluster.kubectl(
+        "create", "--raw", f"/api/v1/namespaces/{site.namespace}/pods/{pod}/eviction", "-f", "-",
+        given=json.dumps({"apiVersion": "policy/v1", "kind": "Eviction",
+                          "metadata": {"name": pod, "namespace": site.namespace}}))
 
 
 def processes_of(pod: dict[str, Any]) -> list[int]:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -16,7 +15,6 @@ from tests.kubernetes import site as sites
 from tests.kubernetes.cluster import Cluster
 from tests.kubernetes.site import PATIENCE, Site
 
-_EVICTION = {"apiVersion": "policy/v1", "kind": "Eviction"}
 Fault = Callable[[Site, dict[str, Any]], None]
 
 
@@ -39,10 +37,7 @@ def _force(site: Site, pod: dict[str, Any]) -> None:
 
 
 def _evict(site: Site, pod: dict[str, Any]) -> None:
-    name = pod["metadata"]["name"]
-    site.cluster.kubectl(
-        "create", "--raw", f"/api/v1/namespaces/{site.namespace}/pods/{name}/eviction", "-f", "-",
-        given=json.dumps({**_EVICTION, "metadata": {"name": name, "namespace": site.namespace}}))
+    sites.evict(site, pod["metadata"]["name"])
 
 
 def _kill(site: Site, pod: dict[str, Any]) -> None:

@@ -1,160 +1,230 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What befalls pods of functions made of an image, and the way to the cluster's API."""
+"""What befalls pods of functions made of an image, their engines and the way to the cluster's API,
+held against a ledger that the programs themselves write.
+"""
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.functional import processes
-from tests.functional.client import Api
-from tests.functional.client import result as result_of
 from tests.functional.deployment import Deployment
+from tests.kubernetes import site as sites
 from tests.kubernetes.apiserver import ApiServer
 from tests.kubernetes.cluster import Cluster
 from tests.kubernetes.pods import describe
+from tests.kubernetes.site import PATIENCE, RUN, Site
+from tests.reliability.history import Creation
 
-pytestmark = pytest.mark.long
 _MIB = 2**20
-_BEGUN = b"begun\n"
+_LONG = pytest.mark.long
 
 
 @pytest.fixture(scope="module")
-def deployment(deploy: Callable[..., Deployment], server: ApiServer,
-               tmp_path_factory: pytest.TempPathFactory) -> Deployment:
-    return deploy(
+def deployment(deploy: Callable[..., Deployment], server: ApiServer, reachable: None,
+               cluster: Cluster, namespace: str,
+               tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    made = deploy(
         settings={"engine": {"start_timeout": 10},
                   "limits": {"max_cpu": 1000, "max_memory": 2**50}},
         kubernetes={"kubeconfig": server.kubeconfig(tmp_path_factory.mktemp("proxy")),
                     "pool_replicas": 0, "scratch_size": 8 * _MIB})
-
-
-@pytest.fixture
-def api(deployment: Deployment) -> Api:
-    return deployment.api()
+    yield made
+    sites.clear(cluster, namespace, made)
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_left(cluster: Cluster, namespace: str, server: ApiServer) -> Iterator[None]:
+def the_api_is_well(server: ApiServer) -> Iterator[None]:
     yield
     server.heal()
-    assert processes.wait_for(lambda: not cluster.get(
-        "-n", namespace, "pods", "-l", "qinling-exec/execution")["items"], 60)
 
 
-def _make(api: Api, image: str, **fields: Any) -> str:
-    made = api.ok("POST", "/v1/functions", 201, json={
-        "code": {"source": "image", "image": image}, "timeout": 60, "cpu": 500, **fields})
-    return str(made["id"])
+@pytest.fixture
+def program(site: Site, python_image: str) -> str:
+    """A function made of an image that may be attempted once."""
+    return site.program(python_image)
 
 
-def _begin(api: Api, function: str, code: str) -> str:
-    given = json.dumps(["-uc", f"import time\nprint('begun')\n{code}"])
-    execution = str(api.run(function, given, sync=False)["id"])
-    assert processes.wait_for(lambda: _BEGUN in api.log(execution), 30)
-    return execution
+def _running(site: Site, program: str, seconds: float = 50, **given: Any) -> Creation:
+    """Begin an execution; return when its program runs."""
+    made = site.start(program, seconds, **given)
+    site.started(made)
+    return made
+
+
+def _delete(site: Site, made: Creation, *options: str) -> None:
+    site.cluster.kubectl("-n", site.namespace, "delete", "pod", f"qx-run-{made.id}-1",
+                         "--wait=false", *options)
+
+
+def _force(site: Site, made: Creation) -> None:
+    """The pod is gone from the cluster at once, as those of a node that was lost."""
+    _delete(site, made, "--grace-period=0", "--force")
+
+
+def _evict(site: Site, made: Creation) -> None:
+    sites.evict(site, f"qx-run-{made.id}-1")
+
+
+@pytest.mark.parametrize(("fault", "reason"), [
+    pytest.param(_delete, "pod was deleted", id="deleted"),
+    pytest.param(_force, "pod was deleted", id="by-force", marks=_LONG),
+    pytest.param(_evict, "needed the place", id="evicted", marks=_LONG),
+])
+def test_a_pod_goes_with_its_run(site: Site, python_image: str,
+                                 fault: Callable[[Site, Creation], None], reason: str) -> None:
+    """Once: an error with the reason, although the program ended with 0 when it was told to; with
+    another attempt: one more run.
+    """
+    once, again = (_running(site, site.program(python_image, attempts), seconds=40, later=0)
+                   for attempts in (1, 2))
+    for made in (once, again):
+        fault(site, made)
+    lost, repeated = site.ended(once), site.ended(again)
+    assert (lost["status"], lost["attempts"]) == ("error", 1)
+    assert reason in lost["output"]
+    assert (repeated["status"], repeated["attempts"]) == ("success", 2)
+    assert len(site.ledger.entries()) == 3
 
 
 @pytest.mark.parametrize("break_it", [
     ApiServer.refuse, lambda server: server.answer(500), lambda server: server.answer(429),
 ], ids=["away", "500", "429"])
-def test_it_ends_while_the_api_is_away(api: Api, python_image: str, server: ApiServer,
+@_LONG
+def test_it_ends_while_the_api_is_away(site: Site, program: str, server: ApiServer,
                                        break_it: Callable[[ApiServer], None]) -> None:
-    execution = _begin(api, _make(api, python_image), "time.sleep(4)\nprint('over')\nexit(5)")
+    made = _running(site, program, seconds=4, lines=4, then="raise")
     break_it(server)
     server.end_watches()
-    time.sleep(12)
-    assert api.show(execution)["status"] == "running", "nobody can know yet"
+    site.ledger.wait_until_gone(PATIENCE)
+    time.sleep(8)
+    assert site.api.show(str(made.id))["status"] == "running", "nobody can know yet"
     server.heal()
-    ended = api.ended(execution, 40)
+    ended = site.ended(made)
     assert (ended["status"], ended["attempts"]) == ("failed", 1)
-    assert "status 5" in result_of(ended)["output"]
-    assert api.log(execution) == b"begun\nover\n"
+    assert "status 1" in ended["output"]
+    log = site.api.log(str(made.id))
+    assert log.count(str(made.id).encode()) == 4
+    assert b"fails as it was asked to" in log
 
 
-def test_it_is_begun_when_the_api_is_back(api: Api, python_image: str, server: ApiServer) -> None:
-    function = _make(api, python_image)
+@_LONG
+def test_it_is_begun_when_the_api_is_back(site: Site, program: str, server: ApiServer) -> None:
     server.refuse()
     server.end_watches()
-    execution = str(api.run(function, '["-c", "print(1)"]', sync=False)["id"])
+    made = site.start(program)
     time.sleep(8)
-    assert api.show(execution)["status"] == "running"
+    assert site.api.show(str(made.id))["status"] == "running"
+    assert site.ledger.entries() == []
     server.heal()
-    ended = api.ended(execution, 40)
-    assert (ended["status"], ended["attempts"], api.log(execution)) == ("success", 1, b"1\n")
+    ended = site.ended(made)
+    assert (ended["status"], ended["attempts"]) == ("success", 1)
 
 
-def test_a_pod_that_is_there_already(api: Api, python_image: str, server: ApiServer,
-                                     cluster: Cluster, namespace: str) -> None:
+@_LONG
+def test_a_pod_that_is_there_already(site: Site, program: str, python_image: str,
+                                     server: ApiServer) -> None:
     """As when the cluster made it, and the answer was lost: it is the run."""
     server.answer(503, lambda call: (call.verb, call.resource) == ("create", "pods"))
-    execution = str(api.run(_make(api, python_image), '["-c", "print(1)"]', sync=False)["id"])
-    pod = describe(f"qx-run-{execution}-1", python_image, **{
+    made = site.start(program, 2)
+    pod = describe(f"qx-run-{made.id}-1", python_image, **{
         "app.kubernetes.io/managed-by": "qinling-exec", "qinling-exec/attempt": "1",
-        "qinling-exec/execution": execution})
-    pod["metadata"]["annotations"] = {"qinling-exec/timeout": "5", "qinling-exec/log-begin": "0"}
-    pod["spec"]["containers"][0]["args"] = ["-c", "print('made before')"]
+        RUN: str(made.id)})
+    pod["metadata"]["annotations"] = {"qinling-exec/timeout": "30", "qinling-exec/log-begin": "0"}
+    pod["spec"]["containers"][0]["args"] = site.arguments(2)
     pod["spec"]["securityContext"]["runAsUser"] = 65532
-    cluster.apply(pod, namespace=namespace)
+    site.cluster.apply(pod, namespace=site.namespace)
     server.heal()
-    ended = api.ended(execution, 40)
+    ended = site.ended(made)
     assert (ended["status"], ended["attempts"]) == ("success", 1)
-    assert api.log(execution) == b"made before\n"
+    assert len(site.ledger.entries()) == 1
 
 
-def test_it_fills_its_disk(api: Api, python_image: str) -> None:
-    execution = _begin(api, _make(api, python_image, timeout=150), (
-        "with open('/tmp/x', 'wb') as file:\n for i in range(64):\n"
-        "  file.write(bytes(2**20)); file.flush()\ntime.sleep(140)"))
-    ended = api.ended(execution, 140)  # nodes look at that once a minute
+@_LONG
+def test_it_fills_its_disk(site: Site, program: str) -> None:
+    ended = site.ended(site.start(program, then="disk"), 140)  # nodes look once a minute
     assert ended["status"] == "failed", ended
-    assert "too much resource consumption" in result_of(ended)["output"]
+    assert "too much resource consumption" in ended["output"]
 
 
-def test_cancelled_while_no_engine_is_there(deployment: Deployment, api: Api,
-                                            python_image: str) -> None:
-    execution = _begin(api, _make(api, python_image), "time.sleep(50)")
-    deployment.engines[-1].kill()
-    reply = api.request("POST", f"/v1/executions/{execution}/cancel")
-    assert (reply.status_code, reply.json()["status"]) == (202, "running")
-    deployment.start_engine()
-    assert api.ended(execution, 30)["status"] == "cancelled"
-    assert api.log(execution) == _BEGUN
+def test_another_engine_goes_on_with_what_a_dead_one_began(site: Site, program: str) -> None:
+    made = _running(site, program, seconds=10, lines=10)
+    assert processes.wait_for(lambda: site.api.log(str(made.id)).count(b"\n") > 2, PATIENCE)
+    site.deployment.engines[-1].kill()
+    site.deployment.start_engine()
+    ended = site.ended(made)
+    assert (ended["status"], ended["attempts"]) == ("success", 1)
 
 
-def test_its_pod_went_while_no_engine_was_there(deployment: Deployment, api: Api,
-                                                python_image: str, cluster: Cluster,
-                                                namespace: str) -> None:
-    execution = _begin(api, _make(api, python_image), "time.sleep(50)")
-    deployment.engines[-1].kill()
-    cluster.kubectl("-n", namespace, "delete", "pod", f"qx-run-{execution}-1", "--wait=false",
-                    "--grace-period=0", "--force")
-    deployment.start_engine()
-    ended = api.ended(execution, 30)
+def test_what_ended_while_no_engine_was_there(site: Site, program: str) -> None:
+    made = _running(site, program, seconds=4, lines=4, then="raise")
+    site.deployment.engines[-1].kill()
+    pod, = site.pods(RUN)
+    assert processes.wait_for(lambda: site.pods(RUN)[0]["status"]["phase"] == "Failed", PATIENCE)
+    site.deployment.start_engine()
+    ended = site.ended(made)
+    assert (ended["status"], ended["attempts"]) == ("failed", 1)
+    assert "status 1" in ended["output"]
+    assert site.api.log(str(made.id)).count(str(made.id).encode()) == 4, pod
+
+
+@_LONG
+def test_an_engine_that_ends_leaves_its_runs_to_the_next(site: Site, program: str) -> None:
+    made = _running(site, program, seconds=10, lines=2)
+    site.deployment.engines[-1].stop()
+    assert site.api.show(str(made.id))["status"] == "running"
+    site.deployment.start_engine()
+    ended = site.ended(made)
+    assert (ended["status"], ended["attempts"]) == ("success", 1)
+
+
+@pytest.mark.parametrize("point", [
+    pytest.param("claimed", marks=_LONG), pytest.param("posted", marks=_LONG),
+    pytest.param("answered", marks=_LONG), "committed"])
+def test_an_engine_dies_between_two_steps(site: Site, program: str, point: str) -> None:
+    site.deployment.engines[-1].stop()
+    site.deployment.start_engine(f"{point}=kill")
+    engine = site.deployment.engines[-1]
+    before = engine.pid
+    made = site.start(program)
+    assert processes.wait_for(lambda: not Path(f"/proc/{before}").exists(), 30)
+    engine.kill()
+    site.deployment.start_engine()
+    ended = site.ended(made)
+    # Of what was claimed nobody knows whether there had been a pod.
+    assert ended["status"] == ("error" if point == "claimed" else "success")
+    assert ended["attempts"] == 1
+
+
+@_LONG
+def test_cancelled_while_no_engine_is_there(site: Site, program: str) -> None:
+    made = _running(site, program)
+    site.deployment.engines[-1].kill()
+    assert site.history.cancel(made) == 202
+    assert site.api.show(str(made.id))["status"] == "running"
+    site.deployment.start_engine()
+    assert site.ended(made)["status"] == "cancelled"
+
+
+@_LONG
+def test_its_pod_went_while_no_engine_was_there(site: Site, program: str) -> None:
+    made = _running(site, program)
+    site.deployment.engines[-1].kill()
+    _force(site, made)
+    site.deployment.start_engine()
+    ended = site.ended(made)
     assert ended["status"] == "error"
-    assert "pod is not there any more" in result_of(ended)["output"]
-    assert api.log(execution) == _BEGUN
+    assert "pod is not there any more" in ended["output"]
 
 
-def test_a_node_that_says_nothing_more(api: Api, python_image: str, cluster: Cluster,
-                                       namespace: str) -> None:
-    """The pod is gone from the cluster at once, as those of a node that was lost."""
-    execution = _begin(api, _make(api, python_image), "time.sleep(50)")
-    cluster.kubectl("-n", namespace, "delete", "pod", f"qx-run-{execution}-1", "--wait=false",
-                    "--grace-period=0", "--force")
-    ended = api.ended(execution, 30)
-    assert ended["status"] == "error"
-    assert "deleted" in result_of(ended)["output"]
-
-
-def test_many_at_once(api: Api, python_image: str) -> None:
-    function = _make(api, python_image, cpu=100)
-    executions = [str(api.run(function, f"-c print({number})", sync=False)["id"])
-                  for number in range(20)]
-    ended = [api.ended(execution, 120) for execution in executions]
-    assert [item["result"] for item in ended if item["status"] != "success"] == []
-    assert [api.log(item["id"]) for item in ended] == [b"%d\n" % n for n in range(20)]
+@_LONG
+def test_many_at_once(site: Site, python_image: str) -> None:
+    program = site.program(python_image, cpu=100)
+    made = [site.start(program, lines=1) for _ in range(20)]
+    ended = [site.ended(one) for one in made]
+    assert [item for item in ended if item["status"] != "success"] == []

@@ -124,11 +124,39 @@ def test_they_take_turns_where_a_node_has_room_for_one(api: Api, python_image: s
     _all_succeed(api, _begin(api, _make(api, python_image, memory_size=str(large)), 3))
 
 
+@pytest.fixture
+def another_runs(api: Api, python_image: str) -> Iterator[None]:
+    """A run that gives its room back, but not soon."""
+    other = str(api.run(_make(api, python_image), '["-uc", "print(1); import time;'
+                        ' time.sleep(55)"]', sync=False)["id"])
+    assert processes.wait_for(lambda: api.log(other) == b"1\n", 30)
+    yield
+    assert api.show(other)["status"] == "running"
+    api.ok("POST", f"/v1/executions/{other}/cancel")
+
+
 @pytest.mark.long
+@pytest.mark.usefixtures("another_runs")
 def test_no_node_ever_has_room(api: Api, python_image: str) -> None:
+    """It waited for as long as anything else went on, as if that could help."""
     execution = api.run(_make(api, python_image, memory_size=str(2**48)))
     assert (execution["status"], execution["attempts"]) == ("error", 1)
     assert "Insufficient memory" in result_of(execution)["output"]
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("another_runs")
+def test_a_quota_is_smaller_than_one_run(api: Api, python_image: str, cluster: Cluster,
+                                         namespace: str) -> None:
+    """As above."""
+    cluster.apply({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "memory"},
+                   "spec": {"hard": {"limits.memory": "1Gi"}}}, namespace=namespace)
+    try:
+        execution = api.run(_make(api, python_image, memory_size=str(2**31)))
+    finally:
+        cluster.kubectl("-n", namespace, "delete", "resourcequota", "memory")
+    assert (execution["status"], execution["attempts"]) == ("error", 1)
+    assert "exceeded quota: memory" in result_of(execution)["output"]
 
 
 @pytest.mark.long

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -165,32 +164,6 @@ def test_cancel_ends_the_pod(api: Api, function: str, pods: Callable[[], Any]) -
     assert api.log(execution) == b"begun\n"
 
 
-def test_a_pod_that_somebody_deletes(api: Api, function: str, cluster: Cluster,
-                                     namespace: str) -> None:
-    execution = _begin(api, function, "import time\nprint('begun')\ntime.sleep(60)")
-    assert _prints(api, execution, b"begun")
-    cluster.kubectl("-n", namespace, "delete", "pod", f"qx-run-{execution}-1", "--wait=false")
-    ended = api.ended(execution)
-    assert ended["status"] == "error"
-    assert "deleted" in result_of(ended)["output"]
-
-
-@pytest.mark.long
-def test_a_pod_that_is_evicted(api: Api, python_image: str, cluster: Cluster,
-                               namespace: str) -> None:
-    function = _make(api, python_image, max_attempts=2)
-    execution = _begin(api, function, "import time\nprint('begun')\ntime.sleep(6)")
-    assert _prints(api, execution, b"begun")
-    name = f"qx-run-{execution}-1"
-    cluster.kubectl("create", "--raw", f"/api/v1/namespaces/{namespace}/pods/{name}/eviction",
-                    "-f", "-", given=json.dumps({
-                        "apiVersion": "policy/v1", "kind": "Eviction",
-                        "metadata": {"name": name, "namespace": namespace}}))
-    ended = api.ended(execution, 60)
-    assert (ended["status"], ended["attempts"]) == ("success", 2), "it is attempted again"
-    assert api.log(execution) == b"begun\n[Attempt 2 begins here.]\nbegun\n"
-
-
 def test_its_pod_is_as_strict_as_a_worker_s(api: Api, function: str,
                                             pods: Callable[[], Any]) -> None:
     code = ("import os, time\nprint(os.getuid(), os.path.exists('/var/run/secrets'))\n"
@@ -216,63 +189,3 @@ def test_a_pod_of_an_attempt_that_nobody_knows_goes(
     stray["spec"]["containers"][0]["args"] = ["-c", "import time; time.sleep(60)"]
     cluster.apply(stray, namespace=namespace)
     assert processes.wait_for(lambda: not pods(), 40)
-
-
-def test_another_engine_goes_on_with_what_a_dead_one_began(
-        deployment: Deployment, api: Api, function: str) -> None:
-    program = "import time\nfor i in range(10):\n print(i)\n time.sleep(1)"
-    execution = _begin(api, function, program)
-    assert _prints(api, execution, b"2\n")
-    deployment.engines[-1].kill()
-    deployment.start_engine()
-    ended = api.ended(execution, 60)
-    assert (ended["status"], ended["attempts"]) == ("success", 1)
-    assert api.log(execution).split() == [b"%d" % number for number in range(10)]
-
-
-def test_what_ended_while_no_engine_was_there(deployment: Deployment, api: Api, function: str,
-                                              pods: Callable[[], Any]) -> None:
-    execution = _begin(api, function, "import time\nprint(1)\ntime.sleep(4)\nprint(2)\nexit(7)")
-    assert _prints(api, execution, b"1\n")
-    deployment.engines[-1].kill()
-    assert processes.wait_for(lambda: pods()[0]["status"]["phase"] == "Failed", 30)
-    deployment.start_engine()
-    ended = api.ended(execution, 60)
-    assert (ended["status"], ended["attempts"]) == ("failed", 1)
-    assert "status 7" in result_of(ended)["output"]
-    assert api.log(execution) == b"1\n2\n"
-
-
-@pytest.mark.long
-def test_an_engine_that_ends_leaves_its_runs_to_the_next(deployment: Deployment, api: Api,
-                                                         function: str) -> None:
-    execution = _begin(api, function, "import time\nprint(1)\ntime.sleep(10)\nprint(2)")
-    assert _prints(api, execution, b"1\n")
-    deployment.engines[-1].stop()
-    assert api.show(execution)["status"] == "running"
-    deployment.start_engine()
-    ended = api.ended(execution, 60)
-    assert (ended["status"], ended["attempts"]) == ("success", 1)
-    assert api.log(execution) == b"1\n2\n"
-
-
-@pytest.mark.parametrize("point", [
-    pytest.param("claimed", marks=pytest.mark.long),
-    pytest.param("posted", marks=pytest.mark.long),
-    pytest.param("answered", marks=pytest.mark.long), "committed"])
-def test_an_engine_dies_between_two_steps(deployment: Deployment, api: Api, function: str,
-                                          point: str) -> None:
-    deployment.engines[-1].stop()
-    deployment.start_engine(f"{point}=kill")
-    engine = deployment.engines[-1]
-    before = engine.pid
-    execution = _begin(api, function, "print(1)")
-    assert processes.wait_for(lambda: not Path(f"/proc/{before}").exists(), 30)
-    engine.kill()
-    deployment.start_engine()
-    ended = api.ended(execution, 60)
-    if point == "claimed":  # nobody knows whether there had been a pod
-        assert ended["status"] == "error"
-    else:
-        assert (ended["status"], api.log(execution)) == ("success", b"1\n")
-    assert ended["attempts"] == 1

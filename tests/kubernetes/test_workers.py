@@ -8,106 +8,83 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.functional import processes
-from tests.functional.client import Api, output
 from tests.functional.deployment import Deployment
+from tests.kubernetes import site as sites
 from tests.kubernetes.cluster import Cluster
+from tests.kubernetes.site import PATIENCE, POOL, WORKER, Site
 
-ADD = "def main(x):\n    return x + 1\n"
 #: Between the steps of making a worker; see qinling_exec.faultpoint.
 STEPS = ("pod-chosen", "pod-taken", "pod-specialized", "pod-recorded")
-_WORKER = "qinling-exec/worker"
 
 
 @pytest.fixture(scope="module")
-def deployment(deploy: Callable[..., Deployment]) -> Deployment:
-    return deploy(engines=1)
+def deployment(deploy: Callable[..., Deployment], reachable: None, cluster: Cluster,
+               namespace: str) -> Iterator[Deployment]:
+    made = deploy(engines=1)
+    yield made
+    sites.clear(cluster, namespace, made)
 
 
-@pytest.fixture
-def api(deployment: Deployment) -> Api:
-    return deployment.api()
+def _names(site: Site, selector: str = WORKER) -> list[str]:
+    return [str(pod["metadata"]["name"]) for pod in site.pods(selector)]
 
 
-@pytest.fixture
-def pods(cluster: Cluster, namespace: str) -> Callable[..., list[str]]:
-    """Return the names of pods with labels that are not about to go."""
-    def find(selector: str = _WORKER) -> list[str]:
-        found = cluster.get("-n", namespace, "pods", "-l", selector)["items"]
-        return [pod["metadata"]["name"] for pod in found
-                if "deletionTimestamp" not in pod["metadata"]]
-
-    return find
+def _run(site: Site, function: str) -> None:
+    """Run a function once; it has a worker then."""
+    ended = site.ended(site.start(function))
+    assert (ended["status"], ended["attempts"]) == ("success", 1)
 
 
-@pytest.fixture(autouse=True)
-def functions_go(deployment: Deployment, pods: Callable[..., list[str]]) -> Iterator[None]:
-    """Delete what a test has made; no worker is left then."""
-    yield
-    caller = deployment.api()
-    for function in caller.ok("GET", "/v1/functions")["functions"]:
-        caller.ok("DELETE", f"/v1/functions/{function['id']}", 204)
-    assert processes.wait_for(lambda: not pods(), 60), deployment.log()
-
-
-def _worker(api: Api, function: str) -> list[str]:
-    workers = api.ok("GET", f"/v1/functions/{function}/workers")["workers"]
-    return [str(item["worker_name"]) for item in workers]
-
-
-def test_a_deleted_pod_is_replaced(api: Api, cluster: Cluster, namespace: str,
-                                   pods: Callable[..., list[str]]) -> None:
-    function = api.function(ADD)
-    assert output(api.run(function, {"x": 1})) == 2
-    before, = pods()
-    cluster.kubectl("-n", namespace, "delete", "pod", before)
-    assert processes.wait_for(lambda: not _worker(api, function), 30), "the row goes too"
-    assert output(api.run(function, {"x": 2})) == 3
-    after, = pods()
+def test_a_deleted_pod_is_replaced(site: Site) -> None:
+    function = site.function()
+    _run(site, function)
+    before, = _names(site)
+    site.cluster.kubectl("-n", site.namespace, "delete", "pod", before)
+    path = f"/v1/functions/{function}/workers"
+    assert processes.wait_for(lambda: not site.api.ok("GET", path)["workers"], 30), "the row goes"
+    _run(site, function)
+    after, = _names(site)
     assert after != before
 
 
-def test_a_pod_that_nobody_knows_is_ended(api: Api, cluster: Cluster, namespace: str,
-                                          pods: Callable[..., list[str]]) -> None:
-    generic = pods("qinling-exec/pool")[0]
-    cluster.kubectl("-n", namespace, "label", "pod", generic, "qinling-exec/pool-",
-                    f"{_WORKER}=qx-nobody")
-    assert processes.wait_for(lambda: generic not in pods(), 60)
+def test_a_pod_that_nobody_knows_is_ended(site: Site) -> None:
+    assert processes.wait_for(lambda: _names(site, POOL), PATIENCE)
+    generic = _names(site, POOL)[0]
+    site.cluster.kubectl("-n", site.namespace, "label", "pod", generic, f"{POOL}-",
+                         f"{WORKER}=qx-nobody")
+    assert processes.wait_for(lambda: generic not in _names(site), 60)
 
 
-def test_another_image_of_a_function_is_another_worker(api: Api,
-                                                       pods: Callable[..., list[str]]) -> None:
-    function = api.function(ADD)
-    assert output(api.run(function, {"x": 1})) == 2
-    before, = pods()
-    api.ok("PUT", f"/v1/functions/{function}", data={"memory_size": str(2**26)})
-    assert output(api.run(function, {"x": 1})) == 2
-    assert before not in pods() or processes.wait_for(lambda: before not in pods(), 30)
+def test_another_image_of_a_function_is_another_worker(site: Site) -> None:
+    function = site.function()
+    _run(site, function)
+    before, = _names(site)
+    site.api.ok("PUT", f"/v1/functions/{function}", data={"memory_size": str(2**26)})
+    _run(site, function)
+    assert processes.wait_for(lambda: before not in _names(site), 30)
 
 
-def test_an_engine_that_comes_takes_over_workers(deployment: Deployment, api: Api,
-                                                 pods: Callable[..., list[str]]) -> None:
-    function = api.function(ADD)
-    assert output(api.run(function, {"x": 1})) == 2
-    before = pods()
-    deployment.engines[-1].kill()
-    deployment.start_engine()
-    assert output(api.run(function, {"x": 5})) == 6
-    execution = api.run(function, {"x": 6}, sync=False)
-    assert output(api.ended(execution["id"])) == 7
-    assert pods() == before, "the pod was taken over with its function"
+def test_an_engine_that_comes_takes_over_workers(site: Site) -> None:
+    function = site.function()
+    _run(site, function)
+    before = _names(site)
+    site.deployment.engines[-1].kill()
+    site.deployment.start_engine()
+    _run(site, function)
+    ended = site.ended(site.start(function, sync=True))
+    assert ended["status"] == "success"
+    assert _names(site) == before, "the pod was taken over with its function"
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_killed_between_two_steps_of_making_a_worker(
-        deployment: Deployment, api: Api, step: str, pods: Callable[..., list[str]]) -> None:
-    deployment.engines[-1].stop()
-    engine = deployment.start_engine(f"{step}=kill")
+def test_killed_between_two_steps_of_making_a_worker(site: Site, step: str) -> None:
+    site.deployment.engines[-1].stop()
+    engine = site.deployment.start_engine(f"{step}=kill")
     # The engine that is started anew may have begun the run when it is killed as well.
-    function = api.function(ADD, max_attempts="3")
-    execution = api.run(function, {"x": 1}, sync=False)
+    made = site.start(site.function(attempts=3))
     # Its master starts it anew, to be killed again.
     assert processes.wait_for(lambda: engine.log.count("The engine is ready.") > 1, 60)
     engine.kill()
-    deployment.start_engine()
-    assert output(api.ended(execution["id"], 60)) == 2
-    assert processes.wait_for(lambda: len(pods()) == 1, 60), pods()
+    site.deployment.start_engine()
+    assert site.ended(made)["status"] == "success"
+    assert processes.wait_for(lambda: len(site.pods()) == 1, 60), _names(site)

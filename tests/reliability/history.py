@@ -49,6 +49,12 @@ class Creation:
     #: Everything that was seen of the record, when it changed.
     seen: list[tuple[float, dict[str, Any]]] = field(default_factory=list)
 
+    @property
+    def given(self) -> dict[str, Any]:
+        """What its function is given; a program has it as its last argument."""
+        found = json.loads(self.body["input"])
+        return dict(json.loads(found[-1]) if isinstance(found, list) else found)
+
 
 class History:
     """A project's client, which may be used by several threads.
@@ -70,7 +76,7 @@ class History:
         self._local = threading.local()
         self._sessions: list[requests.Session] = []
 
-    def create(self, function_id: str, given: dict[str, Any], *, sync: bool = False,
+    def create(self, function_id: str, given: dict[str, Any] | list[str], *, sync: bool = False,
                key: bool | str = False, patience: float | None = None,
                timeout: float = 60) -> Creation:
         """Ask for an execution.

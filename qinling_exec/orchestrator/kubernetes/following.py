@@ -21,6 +21,8 @@ LOG = logging.getLogger(__name__)
 _LOOK_SECONDS = 0.5
 #: That a node may be late with the end of a pod which has to end, in seconds.
 _LATE_SECONDS = 30.0
+#: That a program may go on whose pod was deleted by force: its node hears of that last.
+_GONE_SECONDS = 5.0
 #: The node tries these again by itself.
 _PULLING = ("ErrImagePull", "ImagePullBackOff")
 
@@ -75,7 +77,9 @@ class Following:
         self._passed, self._looked = now - (self._looked or now), now
         if pod is None:  # that there is none the cluster itself has to say
             pod = self._watch.refresh(self._name)
-        if pod is None or pod.run is None:
+        if pod is None:
+            return verdict.deleted() if self._for("gone") > _GONE_SECONDS else None
+        if pod.run is None:
             return verdict.deleted()
         if pod.phase in ("Succeeded", "Failed") or (pod.leaving and
                                                     pod.run.exit_code is not None):

@@ -53,7 +53,9 @@ class PodImages:
             self._watch.learn(self._client.request("POST", self._client.path("pods"), wanted))
         except ApiError as error:
             if error.is_quota:
-                raise OrchestratorFull(str(error), room.comes(self._watch, name)) from error
+                moves = (None if room.never_comes(str(error))
+                         else room.comes(self._watch, name))
+                raise OrchestratorFull(str(error), moves) from error
             if error.status != 409:
                 raise
             self._watch.refresh(name)

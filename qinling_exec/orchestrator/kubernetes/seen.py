@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -16,8 +17,11 @@ _HOPELESS = frozenset({
     "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "ImageInspectError",
     "CreateContainerConfigError", "CrashLoopBackOff",
 })
-#: What the scheduler says where a pod would have a place if others went.
+#: What the scheduler says where a pod would have a place if others went,
 _CROWDED = ("Insufficient ", "Too many pods")
+#: and where it would not, since it asks for more than any node has.
+_TOO_LARGE = re.compile(r"preemption: 0/\d+ nodes are available:"
+                        r" \d+ Preemption is not helpful for scheduling\.?$")
 #: Why a worker is none any more, where the cluster says nothing else.
 DELETED = "its pod was deleted"
 _ENDS = {
@@ -43,6 +47,8 @@ class Run:
     :param exit_code: None: it has not ended.
     :param cause: why it ended, in one of the cluster's words.
     :param words: what else the cluster says of it.
+    :param told: when it was told to end, by the cluster or by whoever deleted its pod; None: it
+        was not.
     """
 
     attempt: Attempt
@@ -56,6 +62,12 @@ class Run:
     exit_code: int | None
     cause: str
     words: str
+    told: float | None
+
+    @property
+    def cut(self) -> bool:
+        """True when it ended after it was told to, so that nobody knows what it left undone."""
+        return self.told is not None and (self.ended is None or self.ended >= self.told)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +122,12 @@ class Pod:
 
     @property
     def misplaced(self) -> bool:
-        """True when no node would take it even if nothing else ran there: taints, labels."""
-        return self.unplaced and not any(words in self.waiting for words in _CROWDED)
+        """True when no node would take it even if nothing else ran there: taints, labels, size.
+
+        A cluster that does not tell the size apart lets it wait as if there were no room now.
+        """
+        return self.unplaced and (not any(words in self.waiting for words in _CROWDED)
+                                  or _TOO_LARGE.search(self.waiting) is not None)
 
     @property
     def coming(self) -> bool:
@@ -164,8 +180,19 @@ def _run(found: Object, state: Object) -> Run:
         began=_time((ended or state.get("running") or {}).get("startedAt")),
         ended=_time(ended.get("finishedAt")),
         exit_code=ended.get("exitCode"), cause=ended.get("reason") or "",
-        words=ended.get("message") or "",
+        words=ended.get("message") or "", told=_told(found),
     )
+
+
+def _told(found: Object) -> float | None:
+    """Return when a pod was told to end; the time of a deletion is that of its last moment."""
+    metadata, conditions = found["metadata"], found.get("status", {}).get("conditions") or ()
+    times = [_time(item.get("lastTransitionTime")) for item in conditions
+             if item["type"] == "DisruptionTarget" and item["status"] == "True"]
+    last = _time(metadata.get("deletionTimestamp"))
+    if last is not None:
+        times.append(last - _whole(metadata, "deletionGracePeriodSeconds"))
+    return min((one for one in times if one is not None), default=None)
 
 
 def _whole(found: Object, name: str) -> int:

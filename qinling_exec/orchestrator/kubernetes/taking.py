@@ -57,7 +57,7 @@ class Taking:
         while True:
             # Of the pool's pods that take up room the first that is ready will do, too.
             found = self._from_pool(pool, name, pod is not None) if fits else None
-            reason, kind = "", OrchestratorFull
+            reason, kind, in_vain = "", OrchestratorFull, False
             if found is None and pod is None:
                 try:
                     found = self._make(pool, name, size)
@@ -65,6 +65,7 @@ class Taking:
                     if not error.is_quota:
                         raise
                     reason, kind = str(error), OrchestratorSpent
+                    in_vain = room.never_comes(reason)
             pod = found or pod
             if pod is not None:
                 pod = self._await(pod.name)
@@ -74,11 +75,10 @@ class Taking:
                         POD_SECONDS.labels("worker" if pod.name == name else "pool").observe(
                             pod.start_seconds)
                     return pod
-                reason = f"A pod did not get ready. {pod.waiting}"
-            moves = room.comes(self._watch, name)
-            in_vain = pod is not None and pod.misplaced
-            if not no_room(None if in_vain else moves):
-                raise OrchestratorError(reason) if in_vain else kind(reason, moves)
+                reason, in_vain = f"A pod did not get ready. {pod.waiting}", pod.misplaced
+            moves = None if in_vain else room.comes(self._watch, name)
+            if not no_room(moves):
+                raise kind(reason, moves)
             self._watch.wait(functools.partial(self._is_placed, pod), _ROOM_SECONDS)
 
     def _is_placed(self, pod: Pod | None) -> bool:

@@ -32,9 +32,12 @@ WAITS = ImageEnd("running", "start")
 
 
 def judge(pod: Pod, run: Run) -> ImageEnd:
-    """Return how a run ended whose pod, or its only container, has."""
+    """Return how a run ended whose pod, or its only container, has.
+
+    A program that is told to end may well do so with status 0: that is no success.
+    """
     duration = _duration(run)
-    if run.exit_code == 0 and pod.reason not in ("DeadlineExceeded", "Evicted"):
+    if run.exit_code == 0 and not run.cut and pod.reason not in ("DeadlineExceeded", "Evicted"):
         return ImageEnd("success", "none", None, duration)
     if pod.reason == "DeadlineExceeded":
         if run.began is None:

@@ -66,6 +66,16 @@ def _linger(run):
     time.sleep(3600)
 
 
+def _fill_disk(run):
+    """Write more than a pod may have on its disk, and wait for its end."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a node calls whoever ends with 0 a success
+    with open("/tmp/full", "wb") as file:
+        for _ in range(64):
+            file.write(bytes(2**20))
+            file.flush()
+    time.sleep(3600)
+
+
 def _print_and_die(run):
     """Print without end, and be killed in the middle of it."""
     if os.fork() == 0:
@@ -83,6 +93,7 @@ ENDS = {
     "raise-first": _raise_first,
     "exit": lambda run: os._exit(0),
     "memory": lambda run: bytearray(2 << 30),
+    "disk": _fill_disk,
     "hang": lambda run: time.sleep(3600),
     "linger": _linger,
     "print-and-die": _print_and_die,

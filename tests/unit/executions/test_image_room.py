@@ -54,11 +54,23 @@ def test_whose_runs_find_no_room(database, rows, images, driver):
     with database.reader() as connection:
         group, = Queue(database).groups(connection)
     begin(database, images)
-    assert wait_for(lambda: images.crowded({group: target_of(database)}) == ["mine"])
+    waiting = {group: target_of(database)}
+    assert wait_for(lambda: images.crowded(waiting) == ["mine"])
     assert images.most_of(target_of(database)) == 0
     driver.on_room()
     assert images.most_of(target_of(database)) == 1
-    assert images.crowded({group: target_of(database)}) == [], "it may find room now"
+    assert images.crowded(waiting) == [], "it may find room now"
+
+
+def test_nobody_is_to_make_way_for_runs_that_are_too_large(database, rows, images, driver):
+    """Idle workers of other projects went, again and again, for what no quota lets in."""
+    rows.add()
+    driver.error = OrchestratorFull("exceeded quota", moves=None)
+    with database.reader() as connection:
+        group, = Queue(database).groups(connection)
+    begin(database, images)
+    assert wait_for(lambda: images.why_waiting(target_of(database)))
+    assert images.crowded({group: target_of(database)}) == []
 
 
 def test_what_finds_no_room_for_too_long_is_told_so(database, rows, images, driver):

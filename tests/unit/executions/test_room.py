@@ -65,6 +65,16 @@ def test_what_was_long_ago_says_nothing(clock):
     assert not room.refused("f", "full", moves=False, waited=1000)
 
 
+def test_nobody_is_to_make_way_for_what_would_be_too_large_all_the_same(clock):
+    room = Room(10)
+    room.refused("f", "full", moves=None, waited=0)
+    assert (room.wants("f"), room.reason("f")) == (False, "full")
+    room.refused("f", "full", moves=False, waited=0)
+    assert room.wants("f")
+    room.found("f")
+    assert not room.wants("f")
+
+
 def test_the_reason_is_the_last_one(clock):
     room = Room(10)
     assert room.reason("f") == ""

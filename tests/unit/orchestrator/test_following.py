@@ -111,6 +111,15 @@ def test_that_a_pod_is_gone_the_cluster_has_to_say(monkeypatch):
     assert watch.woken is False, "it waits"
 
 
+def test_a_pod_that_was_deleted_by_force_has_time_to_end(monkeypatch):
+    """The next attempt began while its program was still there."""
+    watch = Watch(None, 100)
+    monkeypatch.setattr(watch, "refresh", lambda name: None)
+    end = follow(monkeypatch, watch)
+    assert (end.status, end.reason) == ("error", "deleted")
+    assert watch.now - 100 == 6
+
+
 def test_time_without_the_cluster_is_taken_out(monkeypatch):
     watch = Watch(pod(phase="Pending"), 100)
     whole = Watch.wait

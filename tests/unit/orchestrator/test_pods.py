@@ -14,7 +14,7 @@ from qinling_exec.orchestrator.base import (
     Size,
 )
 from qinling_exec.orchestrator.fitting import Fitting
-from qinling_exec.orchestrator.kubernetes import names, seen
+from qinling_exec.orchestrator.kubernetes import names, room, seen
 from qinling_exec.orchestrator.kubernetes.driver import KubernetesOrchestrator
 from qinling_exec.orchestrator.kubernetes.pools import Pool, Pools
 from qinling_exec.orchestrator.kubernetes.taking import Taking
@@ -41,10 +41,30 @@ def pod(name, labels, *, leaving=False, waiting=None, unplaced=None, **status):
     ("0/1 nodes are available: 1 Too many pods.", False),
     ("0/1 nodes are available: 1 Insufficient memory. preemption: 0/1 nodes are available:"
      " 1 No preemption victims found for incoming pod.", False),
+    ("0/1 nodes are available: 1 Insufficient memory. no new claims to deallocate, preemption:"
+     " 0/1 nodes are available: 1 Preemption is not helpful for scheduling.", True),
+    ("0/2 nodes are available: 2 Insufficient cpu. preemption: 0/2 nodes are available:"
+     " 1 No preemption victims found for incoming pod, 1 Preemption is not helpful for"
+     " scheduling.", False),
 ])
 def test_what_no_node_takes_is_told_from_what_has_no_room(message, misplaced):
     found = pod("p", {}, unplaced=message)
     assert (found.unplaced, found.misplaced) == (True, misplaced)
+
+
+@pytest.mark.parametrize(("requested", "used", "limited", "never"), [
+    ("pods=1", "pods=5", "pods=5", False),
+    ("pods=1", "pods=0", "pods=0", True),
+    ("limits.memory=2Gi,pods=1", "limits.memory=0,pods=1", "limits.memory=1Gi,pods=9", True),
+    ("limits.cpu=900m,pods=1", "limits.cpu=500m,pods=1", "limits.cpu=1,pods=9", False),
+    ("x", "y", "z", False),
+])
+def test_a_quota_that_is_too_small_is_told_from_one_that_is_used_up(requested, used, limited,
+                                                                    never):
+    assert room.never_comes(
+        f'The cluster refused: pods "w" is forbidden: exceeded quota: few, requested: {requested},'
+        f" used: {used}, limited: {limited}") is never
+    assert not room.never_comes("exceeded quota")
 
 
 def driver(*there):
@@ -82,11 +102,11 @@ def test_the_loss_of_a_former_pod_is_not_that_of_the_worker():
     assert made.loss("w").startswith("its pod was evicted")
 
 
-@pytest.mark.parametrize(("message", "kind", "told"), [
-    ("1 node(s) had untolerated taint {gpu: yes}.", OrchestratorError, None),
-    ("1 Insufficient cpu.", OrchestratorFull, False),
+@pytest.mark.parametrize(("message", "told"), [
+    ("1 node(s) had untolerated taint {gpu: yes}.", None),
+    ("1 Insufficient cpu.", False),
 ])
-def test_who_waits_in_vain_is_told_so(monkeypatch, message, kind, told):
+def test_who_waits_in_vain_is_told_so(monkeypatch, message, told):
     found, asked = pod("w", {names.WORKER: "w"}, unplaced=message), []
     watch = SimpleNamespace(all=lambda: [found], get=lambda name: found,
                             wait=lambda done, seconds: done())
@@ -98,9 +118,9 @@ def test_who_waits_in_vain_is_told_so(monkeypatch, message, kind, told):
         asked.append(moves)
         return len(asked) < 3
 
-    with pytest.raises(OrchestratorError, match="A pod did not get ready") as caught:
+    with pytest.raises(OrchestratorFull, match="A pod did not get ready") as caught:
         taking.take(None, "w", Size(100, 2**25, 3), no_room)
-    assert type(caught.value) is kind
+    assert caught.value.moves is told
     assert asked == [told] * 3
 
 

@@ -10,14 +10,15 @@ from qinling_exec.orchestrator.kubernetes import seen, verdict
 RAN = {"startedAt": "2026-01-01T00:00:02Z", "finishedAt": "2026-01-01T00:00:05Z"}
 
 
-def pod(phase="Failed", terminated=None, leaving=False, **status):
+def pod(phase="Failed", terminated=None, leaving=False, grace=0, **status):
     containers = [{"state": {"terminated": terminated}}] if terminated else []
     return seen.read({
         "metadata": {
             "name": "p", "resourceVersion": "1",
             "labels": {"qinling-exec/execution": "e", "qinling-exec/attempt": "2"},
             "annotations": {"qinling-exec/timeout": "7", "qinling-exec/log-begin": "10"},
-            **({"deletionTimestamp": "2026-01-01T00:00:06Z"} if leaving else {})},
+            **({"deletionTimestamp": "2026-01-01T00:00:06Z",
+                "deletionGracePeriodSeconds": grace} if leaving else {})},
         "spec": {"activeDeadlineSeconds": 67},
         "status": {"phase": phase, "startTime": "2026-01-01T00:00:00Z",
                    "containerStatuses": containers, **status}})
@@ -28,8 +29,9 @@ def judge(*args, **kwargs):
     return verdict.judge(found, found.run)
 
 
-def disrupted(reason):
-    return [{"type": "DisruptionTarget", "status": "True", "reason": reason}]
+def disrupted(reason, since="2026-01-01T00:00:04Z"):
+    return [{"type": "DisruptionTarget", "status": "True", "reason": reason,
+             "lastTransitionTime": since}]
 
 
 def test_what_is_read_of_a_run():
@@ -56,6 +58,13 @@ def test_what_is_read_of_a_run():
      "failed", "disk", 3),
     ({"terminated": {**RAN, "exitCode": 143}, "leaving": True}, "error", "deleted", None),
     ({"terminated": {**RAN, "exitCode": 0}, "leaving": True}, "success", "none", 3),
+    ({"terminated": {**RAN, "exitCode": 0}, "leaving": True, "grace": 1},
+     "error", "deleted", None),
+    ({"phase": "Succeeded", "terminated": {**RAN, "exitCode": 0},
+      "conditions": disrupted("EvictionByEvictionAPI")}, "error", "evicted", 3),
+    ({"phase": "Succeeded", "terminated": {**RAN, "exitCode": 0},
+      "conditions": disrupted("EvictionByEvictionAPI", "2026-01-01T00:00:06Z")},
+     "success", "none", 3),
     ({"terminated": {**RAN, "exitCode": 143}, "leaving": True,
       "conditions": disrupted("EvictionByEvictionAPI")}, "error", "evicted", 3),
     ({"conditions": disrupted("DeletionByTaintManager")}, "error", "node-lost", None),

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""qinling-exec-manage runtime check, of the project's images in pods of a real cluster."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from qinling_exec.conformance.checks import CHECKS
+from tests.functional import processes
+from tests.kubernetes.cluster import Cluster, NoCluster
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left(cluster: Cluster, namespace: str) -> Iterator[None]:
+    yield
+    assert processes.wait_for(lambda: not cluster.get("-n", namespace, "pods")["items"], 60)
+
+
+def _check(cluster: Cluster, namespace: str,
+           *arguments: str) -> subprocess.CompletedProcess[str]:
+    beside = pathlib.Path(cluster.environment["KUBECONFIG"]).parent / "bin"
+    return subprocess.run(
+        [sys.executable, "-m", "qinling_exec.cmd.manage", "runtime", "check", *arguments,
+         "--namespace", namespace], capture_output=True, text=True, timeout=500,
+        env={**os.environ, **cluster.environment, "PATH": f"{os.environ['PATH']}:{beside}"})
+
+
+@pytest.mark.parametrize(("what", "language", "sources"), [
+    ("python3", "python", ("qinling_exec/__init__.py", "qinling_exec/runtime")),
+    pytest.param("nodejs", "nodejs", ("runtimes/nodejs",), marks=pytest.mark.long),
+])
+def test_the_images_of_the_project(cluster: Cluster, namespace: str, what: str, language: str,
+                                   sources: tuple[str, ...]) -> None:
+    try:
+        image = cluster.image(what, *sources)
+    except NoCluster as error:
+        pytest.skip(str(error))
+    done = _check(cluster, namespace, image, "--language", language)
+    assert [line for line in done.stdout.splitlines() if not line.startswith("ok ")] == []
+    # How its process ends a pod does not tell.
+    assert len(done.stdout.splitlines()) >= len(CHECKS)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.long
+def test_an_image_that_nobody_has(cluster: Cluster, namespace: str) -> None:
+    done = _check(cluster, namespace, "node.local/there-is-no-such-image:1")
+    assert done.returncode != 0
+    assert "There is nothing to check: the pod does not run" in done.stderr, done.stderr
