@@ -74,14 +74,15 @@ def _freeze(site: Site, function: str) -> None:
         os.kill(pid, signal.SIGSTOP)
 
 
-def test_a_node_that_is_dead(site: Site, node: Node) -> None:
+def test_a_node_that_is_dead(site: Site, node: Node, python_image: str) -> None:
     """Its kubelet is gone, and one of its pods says nothing more; another one still works."""
     silent, again, living = (site.function(timeout=_TIMEOUT),
                              site.function(attempts=2, timeout=_TIMEOUT), site.function())
     for made in [site.start(function) for function in (silent, again, living)]:
         site.ended(made)
     runs = [site.start(function, 200, later=0) for function in (silent, again)]
-    site.ledger.wait_for_starts(5, PATIENCE)
+    of_image = site.start(site.program(python_image), 200)
+    site.ledger.wait_for_starts(6, PATIENCE)
     began = time.monotonic()
     node.kill_kubelet()
     for function in (silent, again):
@@ -91,6 +92,10 @@ def test_a_node_that_is_dead(site: Site, node: Node) -> None:
     print(f"recorded {time.monotonic() - began:.1f} s after the node's death")
     assert lost["status"] == "error"
     assert "its node was lost (DeletionByTaintManager)" in lost["output"]
+    lost = site.ended(of_image)
+    print(f"that of an image recorded {time.monotonic() - began:.1f} s after the node's death")
+    assert lost["status"] == "error"
+    assert "node that the function's pod was on is gone" in lost["output"]
     node.mend()
     row = site.ended(runs[1])
     print(f"begun again and ended {time.monotonic() - began:.1f} s after the node's death")
