@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
+from tests.functional import processes
 from tests.functional.deployment import Deployment
 from tests.kubernetes import cluster as clusters
 from tests.kubernetes import rights
+from tests.kubernetes import site as sites
 from tests.kubernetes.apiserver import ApiServer
 from tests.kubernetes.rights import Access
 from tests.kubernetes.site import Site
@@ -115,10 +117,12 @@ def site(cluster: clusters.Cluster, namespace: str, deployment: Deployment) -> I
 
 
 @pytest.fixture(scope="module")
-def deploy(access: Access, runtime_image: str, namespace: str,
-           tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Deployment]]:
+def deploy(cluster: clusters.Cluster, access: Access, server: ApiServer, runtime_image: str,
+           namespace: str, tmp_path_factory: pytest.TempPathFactory,
+           ) -> Iterator[Callable[..., Deployment]]:
     """Start deployments whose workers are pods of the module's namespace, and whose engines have
-    the rights of the shipped Role and no others.
+    the rights of the shipped Role and no others. Nothing is left of them in the namespace when
+    their functions and runtimes are deleted.
 
     The arguments are those of :class:`tests.functional.deployment.Deployment` after the URL;
     ``kubernetes`` is more of that group's configuration.
@@ -139,5 +143,13 @@ def deploy(access: Access, runtime_image: str, namespace: str,
         return started[-1]
 
     yield start
-    for deployment in started:
-        deployment.stop()
+    server.heal()  # some engines come through it
+    try:
+        for deployment in started:
+            sites.clear(deployment)
+        assert processes.wait_for(
+            lambda: not cluster.get("-n", namespace, "pods,deployments,replicasets")["items"],
+            sites.PATIENCE), [deployment.log() for deployment in started]
+    finally:
+        for deployment in started:
+            deployment.stop()

@@ -139,13 +139,12 @@ class Site:
                 self.deployment.log()
 
 
-def clear(cluster: Cluster, namespace: str, deployment: Deployment) -> None:
-    """Delete the runtimes of a deployment; nothing of the service's is left in the namespace."""
+def clear(deployment: Deployment) -> None:
+    """Delete the functions and runtimes of a deployment."""
     api = deployment.api()
-    for runtime in api.ok("GET", "/v1/runtimes")["runtimes"]:
-        api.ok("DELETE", f"/v1/runtimes/{runtime['id']}", 204)
-    assert processes.wait_for(lambda: not cluster.get(
-        "-n", namespace, "pods,deployments,replicasets")["items"], PATIENCE), deployment.log()
+    for kind in ("functions", "runtimes"):
+        for made in api.ok("GET", f"/v1/{kind}")[kind]:
+            api.ok("DELETE", f"/v1/{kind}/{made['id']}", 204)
 
 
 def evict(site: Site, pod: str) -> None:

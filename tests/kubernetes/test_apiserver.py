@@ -15,7 +15,6 @@ from tests.functional import processes
 from tests.functional.deployment import Deployment
 from tests.kubernetes import site as sites
 from tests.kubernetes.apiserver import ApiServer
-from tests.kubernetes.cluster import Cluster
 from tests.kubernetes.site import PATIENCE, Site
 
 _GONE = {"type": "ERROR", "object": {"kind": "Status", "code": 410, "message": "too old"}}
@@ -27,14 +26,11 @@ _SILENCE = 6
 
 
 @pytest.fixture(scope="module")
-def deployment(deploy: Callable[..., Deployment], reachable: None, cluster: Cluster,
-               namespace: str, server: ApiServer, tmp_path_factory: pytest.TempPathFactory,
-               ) -> Iterator[Deployment]:
-    made = deploy(kubernetes={
+def deployment(deploy: Callable[..., Deployment], reachable: None, server: ApiServer,
+               tmp_path_factory: pytest.TempPathFactory) -> Deployment:
+    return deploy(kubernetes={
         "kubeconfig": server.kubeconfig(tmp_path_factory.mktemp("proxy")),
         "pool_replicas": 1, "watch_silence": _SILENCE})
-    yield made
-    sites.clear(cluster, namespace, made)
 
 
 @pytest.fixture

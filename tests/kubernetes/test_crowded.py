@@ -21,11 +21,8 @@ SOURCE = "def main(name):\n    print(name)\n    return name\n"
 
 
 @pytest.fixture(scope="module")
-def deployment(deploy: Callable[..., Deployment], cluster: Cluster,
-               namespace: str) -> Iterator[Deployment]:
-    made = deploy(kubernetes={"pool_replicas": 1})
-    yield made
-    sites.clear(cluster, namespace, made)
+def deployment(deploy: Callable[..., Deployment]) -> Deployment:
+    return deploy(kubernetes={"pool_replicas": 1})
 
 
 @pytest.fixture

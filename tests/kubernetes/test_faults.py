@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,18 +12,14 @@ import pytest
 from tests.functional import processes
 from tests.functional.deployment import Deployment
 from tests.kubernetes import site as sites
-from tests.kubernetes.cluster import Cluster
 from tests.kubernetes.site import PATIENCE, Site
 
 Fault = Callable[[Site, dict[str, Any]], None]
 
 
 @pytest.fixture(scope="module")
-def deployment(deploy: Callable[..., Deployment], reachable: None, cluster: Cluster,
-               namespace: str) -> Iterator[Deployment]:
-    made = deploy(kubernetes={"pool_replicas": 2})
-    yield made
-    sites.clear(cluster, namespace, made)
+def deployment(deploy: Callable[..., Deployment], reachable: None) -> Deployment:
+    return deploy(kubernetes={"pool_replicas": 2})
 
 
 def _delete(site: Site, pod: dict[str, Any]) -> None:

@@ -10,13 +10,12 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.functional.deployment import Deployment
-from tests.kubernetes import site as sites
 from tests.kubernetes.cluster import Cluster
 
 _FOLDER = Path(__file__).parents[1] / "functional"
@@ -51,12 +50,9 @@ _LEFT_OUT = {
 
 
 @pytest.fixture(scope="module")
-def deployment(deploy: Callable[..., Deployment], cluster: Cluster,
-               namespace: str) -> Iterator[Deployment]:
-    made = deploy(kubernetes={"pool_replicas": 3},
+def deployment(deploy: Callable[..., Deployment]) -> Deployment:
+    return deploy(kubernetes={"pool_replicas": 3},
                   settings={"engine": {"function_service_expiration": 20}})
-    yield made
-    sites.clear(cluster, namespace, made)
 
 
 @pytest.fixture(scope="module")

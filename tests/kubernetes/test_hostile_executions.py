@@ -17,7 +17,6 @@ import pytest
 from tests.functional import processes
 from tests.functional.client import output
 from tests.functional.deployment import Deployment
-from tests.kubernetes import site as sites
 from tests.kubernetes.cluster import Cluster
 from tests.kubernetes.site import PATIENCE, Site
 
@@ -69,14 +68,11 @@ def _module(body: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def deployment(deploy: Callable[..., Deployment], cluster: Cluster,
-               namespace: str) -> Iterator[Deployment]:
+def deployment(deploy: Callable[..., Deployment], cluster: Cluster) -> Deployment:
     if not cluster.host:
         pytest.skip("CLUSTER_HOST_IP is not set: functions can't reach the ledger")
-    made = deploy(kubernetes={"pool_replicas": 2, "scratch_size": _SCRATCH},
+    return deploy(kubernetes={"pool_replicas": 2, "scratch_size": _SCRATCH},
                   settings={"limits": {"log_size": _LOG_SIZE}})
-    yield made
-    sites.clear(cluster, namespace, made)
 
 
 class Witness(Site):

@@ -16,7 +16,6 @@ from tests.functional import processes
 from tests.functional.deployment import Deployment
 from tests.kubernetes import site as sites
 from tests.kubernetes.apiserver import ApiServer
-from tests.kubernetes.cluster import Cluster
 from tests.kubernetes.pods import describe
 from tests.kubernetes.site import PATIENCE, RUN, Site
 from tests.reliability.history import Creation
@@ -27,15 +26,12 @@ _LONG = pytest.mark.long
 
 @pytest.fixture(scope="module")
 def deployment(deploy: Callable[..., Deployment], server: ApiServer, reachable: None,
-               cluster: Cluster, namespace: str,
-               tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    made = deploy(
+               tmp_path_factory: pytest.TempPathFactory) -> Deployment:
+    return deploy(
         settings={"engine": {"start_timeout": 10},
                   "limits": {"max_cpu": 1000, "max_memory": 2**50}},
         kubernetes={"kubeconfig": server.kubeconfig(tmp_path_factory.mktemp("proxy")),
                     "pool_replicas": 0, "scratch_size": 8 * _MIB})
-    yield made
-    sites.clear(cluster, namespace, made)
 
 
 @pytest.fixture(autouse=True)

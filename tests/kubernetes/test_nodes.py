@@ -61,11 +61,8 @@ def node(cluster: Cluster) -> Iterator[Node]:
 
 
 @pytest.fixture(scope="module")
-def deployment(deploy: Callable[..., Deployment], cluster: Cluster,
-               namespace: str) -> Iterator[Deployment]:
-    made = deploy(kubernetes={"pool_replicas": 2})
-    yield made
-    sites.clear(cluster, namespace, made)
+def deployment(deploy: Callable[..., Deployment]) -> Deployment:
+    return deploy(kubernetes={"pool_replicas": 2})
 
 
 def _freeze(site: Site, function: str) -> None:

@@ -12,21 +12,17 @@ from tests.functional import processes
 from tests.functional.deployment import Deployment
 from tests.kubernetes import site as sites
 from tests.kubernetes.apiserver import ApiServer
-from tests.kubernetes.cluster import Cluster
 from tests.kubernetes.site import PATIENCE, WORKER, Site
 
 _REPLICAS = 1
 
 
 @pytest.fixture(scope="module")
-def deployment(deploy: Callable[..., Deployment], reachable: None, cluster: Cluster,
-               namespace: str, server: ApiServer, tmp_path_factory: pytest.TempPathFactory,
-               ) -> Iterator[Deployment]:
-    made = deploy(engines=2, settings={"engine": {"function_service_expiration": 3600}},
+def deployment(deploy: Callable[..., Deployment], reachable: None, server: ApiServer,
+               tmp_path_factory: pytest.TempPathFactory) -> Deployment:
+    return deploy(engines=2, settings={"engine": {"function_service_expiration": 3600}},
                   kubernetes={"kubeconfig": server.kubeconfig(tmp_path_factory.mktemp("proxy")),
                               "pool_replicas": _REPLICAS})
-    yield made
-    sites.clear(cluster, namespace, made)
 
 
 @pytest.fixture

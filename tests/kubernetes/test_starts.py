@@ -14,8 +14,6 @@ import pytest
 
 from tests.functional import processes
 from tests.functional.deployment import Deployment
-from tests.kubernetes import site as sites
-from tests.kubernetes.cluster import Cluster
 from tests.kubernetes.site import PATIENCE, Site
 
 _START_SECONDS = 30
@@ -29,13 +27,10 @@ def untrusted(runtime_class: Callable[[str], str]) -> str:
 
 
 @pytest.fixture(scope="module")
-def deployment(deploy: Callable[..., Deployment], reachable: None, cluster: Cluster,
-               namespace: str, untrusted: str) -> Iterator[Deployment]:
-    made = deploy(settings={"engine": {"start_timeout": _START_SECONDS}},
+def deployment(deploy: Callable[..., Deployment], reachable: None, untrusted: str) -> Deployment:
+    return deploy(settings={"engine": {"start_timeout": _START_SECONDS}},
                   kubernetes={"pool_replicas": 0, "untrusted_runtime_class": untrusted,
                               "image_pull_policy": "Never"})
-    yield made
-    sites.clear(cluster, namespace, made)
 
 
 def _runtime(site: Site, image: str, **fields: object) -> str:

@@ -3,14 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
 from tests.functional import processes
 from tests.functional.deployment import Deployment
-from tests.kubernetes import site as sites
-from tests.kubernetes.cluster import Cluster
 from tests.kubernetes.site import PATIENCE, POOL, WORKER, Site
 
 #: Between the steps of making a worker; see qinling_exec.faultpoint.
@@ -18,11 +16,8 @@ STEPS = ("pod-chosen", "pod-taken", "pod-specialized", "pod-recorded")
 
 
 @pytest.fixture(scope="module")
-def deployment(deploy: Callable[..., Deployment], reachable: None, cluster: Cluster,
-               namespace: str) -> Iterator[Deployment]:
-    made = deploy(engines=1)
-    yield made
-    sites.clear(cluster, namespace, made)
+def deployment(deploy: Callable[..., Deployment], reachable: None) -> Deployment:
+    return deploy(engines=1)
 
 
 def _names(site: Site, selector: str = WORKER) -> list[str]:
