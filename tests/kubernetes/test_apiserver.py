@@ -59,6 +59,20 @@ def test_warm_executions_ask_the_cluster_for_nothing(site: Site, server: ApiServ
     assert server.since(began) == []
 
 
+def test_a_cluster_that_resizes_no_pods(site: Site, server: ApiServer) -> None:
+    """What a start may use is kept; each run is held to its memory by the worker itself."""
+    server.answer(403, lambda call: call.resource == "pods/resize")
+    function, engine = site.function(), site.deployment.engines[-1]
+    before = engine.log.count("keeps the size that it had")
+    assert site.ended(site.start(function))["status"] == "success"
+    assert processes.wait_for(
+        lambda: engine.log.count("keeps the size that it had") == before + 1, 30)
+    limits = site.pod_of(function)["spec"]["containers"][0]["resources"]["limits"]
+    assert limits["cpu"] == "1"
+    assert site.ended(site.start(function, then="memory"))["status"] == "failed"
+    assert site.ended(site.start(function, sync=True))["status"] == "success"
+
+
 def test_a_worker_costs_two_requests(site: Site, server: ApiServer) -> None:
     """One takes the pod and one resizes it; three chances, as pods may change meanwhile."""
     counts = []

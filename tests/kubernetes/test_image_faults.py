@@ -34,9 +34,9 @@ def deployment(deploy: Callable[..., Deployment], server: ApiServer, reachable: 
                     "pool_replicas": 0, "scratch_size": 8 * _MIB})
 
 
-@pytest.fixture(autouse=True)
-def the_api_is_well(server: ApiServer) -> Iterator[None]:
-    yield
+@pytest.fixture
+def site(site: Site, server: ApiServer) -> Iterator[Site]:
+    yield site
     server.heal()
 
 
@@ -47,10 +47,16 @@ def program(site: Site, python_image: str) -> str:
 
 
 def _running(site: Site, program: str, seconds: float = 50, **given: Any) -> Creation:
-    """Begin an execution; return when its program runs."""
-    made = site.start(program, seconds, **given)
+    """Begin an execution; return when its program runs, and its first line is in the log."""
+    made = site.start(program, seconds, **{"lines": 2, **given})
     site.started(made)
+    assert processes.wait_for(lambda: site.api.log(str(made.id)), PATIENCE)
     return made
+
+
+def _lines(site: Site, made: Creation, attempt: int = 1) -> int:
+    """Return how many lines of an attempt are in the log."""
+    return site.api.log(str(made.id)).count(f"{made.id} {attempt} ".encode())
 
 
 def _delete(site: Site, made: Creation, *options: str) -> None:
@@ -77,7 +83,7 @@ def test_a_pod_goes_with_its_run(site: Site, python_image: str,
     """Once: an error with the reason, although the program ended with 0 when it was told to; with
     another attempt: one more run.
     """
-    once, again = (_running(site, site.program(python_image, attempts), seconds=40, later=0)
+    once, again = (_running(site, site.program(python_image, attempts), seconds=60, later=0)
                    for attempts in (1, 2))
     for made in (once, again):
         fault(site, made)
@@ -86,6 +92,8 @@ def test_a_pod_goes_with_its_run(site: Site, python_image: str,
     assert reason in lost["output"]
     assert (repeated["status"], repeated["attempts"]) == ("success", 2)
     assert len(site.ledger.entries()) == 3
+    assert (_lines(site, once), _lines(site, again), _lines(site, again, 2)) == (1, 1, 2)
+    assert b"\n[Attempt 2 begins here.]\n" in site.api.log(str(again.id))
 
 
 @pytest.mark.parametrize("break_it", [
@@ -104,9 +112,8 @@ def test_it_ends_while_the_api_is_away(site: Site, program: str, server: ApiServ
     ended = site.ended(made)
     assert (ended["status"], ended["attempts"]) == ("failed", 1)
     assert "status 1" in ended["output"]
-    log = site.api.log(str(made.id))
-    assert log.count(str(made.id).encode()) == 4
-    assert b"fails as it was asked to" in log
+    assert _lines(site, made) == 4
+    assert b"fails as it was asked to" in site.api.log(str(made.id))
 
 
 @_LONG
@@ -135,6 +142,7 @@ def test_a_pod_that_is_there_already(site: Site, program: str, python_image: str
     pod["spec"]["containers"][0]["args"] = site.arguments(2)
     pod["spec"]["securityContext"]["runAsUser"] = 65532
     site.cluster.apply(pod, namespace=site.namespace)
+    site.started(made)
     server.heal()
     ended = site.ended(made)
     assert (ended["status"], ended["attempts"]) == ("success", 1)
@@ -150,7 +158,7 @@ def test_it_fills_its_disk(site: Site, program: str) -> None:
 
 def test_another_engine_goes_on_with_what_a_dead_one_began(site: Site, program: str) -> None:
     made = _running(site, program, seconds=10, lines=10)
-    assert processes.wait_for(lambda: site.api.log(str(made.id)).count(b"\n") > 2, PATIENCE)
+    assert processes.wait_for(lambda: _lines(site, made) > 2, PATIENCE)
     site.deployment.engines[-1].kill()
     site.deployment.start_engine()
     ended = site.ended(made)
@@ -160,18 +168,17 @@ def test_another_engine_goes_on_with_what_a_dead_one_began(site: Site, program: 
 def test_what_ended_while_no_engine_was_there(site: Site, program: str) -> None:
     made = _running(site, program, seconds=4, lines=4, then="raise")
     site.deployment.engines[-1].kill()
-    pod, = site.pods(RUN)
     assert processes.wait_for(lambda: site.pods(RUN)[0]["status"]["phase"] == "Failed", PATIENCE)
     site.deployment.start_engine()
     ended = site.ended(made)
     assert (ended["status"], ended["attempts"]) == ("failed", 1)
     assert "status 1" in ended["output"]
-    assert site.api.log(str(made.id)).count(str(made.id).encode()) == 4, pod
+    assert _lines(site, made) == 4
 
 
 @_LONG
 def test_an_engine_that_ends_leaves_its_runs_to_the_next(site: Site, program: str) -> None:
-    made = _running(site, program, seconds=10, lines=2)
+    made = _running(site, program, seconds=10)
     site.deployment.engines[-1].stop()
     assert site.api.show(str(made.id))["status"] == "running"
     site.deployment.start_engine()
@@ -204,7 +211,7 @@ def test_cancelled_while_no_engine_is_there(site: Site, program: str) -> None:
     assert site.history.cancel(made) == 202
     assert site.api.show(str(made.id))["status"] == "running"
     site.deployment.start_engine()
-    assert site.ended(made)["status"] == "cancelled"
+    assert (site.ended(made)["status"], _lines(site, made)) == ("cancelled", 1)
 
 
 @_LONG
@@ -214,7 +221,7 @@ def test_its_pod_went_while_no_engine_was_there(site: Site, program: str) -> Non
     _force(site, made)
     site.deployment.start_engine()
     ended = site.ended(made)
-    assert ended["status"] == "error"
+    assert (ended["status"], _lines(site, made)) == ("error", 1)
     assert "pod is not there any more" in ended["output"]
 
 

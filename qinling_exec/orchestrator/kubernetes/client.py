@@ -43,7 +43,7 @@ class ApiError(OrchestratorError):
 
     @property
     def is_quota(self) -> bool:
-        """True when others use up what may be used in all."""
+        """True when there would be more than may be used in all."""
         return self.status == 403 and "exceeded quota" in str(self)
 
 

@@ -44,6 +44,7 @@ class Following:
         self._on_log = on_log
         self._skip = skip
         self._seen: Pod | None = None
+        self._last: Pod | None = None
         self._looked: float | None = None
         self._passed = 0.0
         self._lasted: dict[str, float] = {}
@@ -78,7 +79,9 @@ class Following:
         if pod is None:  # that there is none the cluster itself has to say
             pod = self._watch.refresh(self._name)
         if pod is None:
-            return verdict.deleted() if self._for("gone") > _GONE_SECONDS else None
+            late = not self._may_go_on() or self._for("gone") > _GONE_SECONDS
+            return verdict.deleted() if late else None
+        self._last = pod
         if pod.run is None:
             return verdict.deleted()
         if pod.phase in ("Succeeded", "Failed") or (pod.leaving and
@@ -94,6 +97,17 @@ class Following:
         self._note_start(pod.run)
         most = pod.run.timeout + _LATE_SECONDS
         return verdict.taken("node-lost") if self._for("run") > most else None
+
+    def _may_go_on(self) -> bool:
+        """Tell whether a program may be there though its pod is gone.
+
+        A pod that no node had accepted has none, and one that goes in the usual way goes when its
+        node has said that nothing of it is left.
+        """
+        last = self._last
+        if last is None or last.run is None:
+            return last is None
+        return last.run.accepted is not None and (last.run.forced or not last.leaving)
 
     def _for(self, what: str) -> float:
         """Return for how long something goes on that this is asked about at each look.

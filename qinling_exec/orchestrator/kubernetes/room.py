@@ -6,8 +6,6 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 
-from kubernetes.utils import parse_quantity
-
 from qinling_exec.orchestrator.kubernetes.watch import Watch
 
 
@@ -32,6 +30,9 @@ def never_comes(refusal: str) -> bool:
 
 
 def _amounts(refusal: str, what: str) -> dict[str, Decimal]:
+    # Here: API processes load this too, and need not have the library.
+    from kubernetes.utils import parse_quantity
+
     found = re.search(rf"{what}: (\S+)", refusal)
     pairs = [pair.partition("=") for pair in found[1].rstrip(",").split(",")] if found else []
     try:

@@ -49,6 +49,7 @@ class Run:
     :param words: what else the cluster says of it.
     :param told: when it was told to end, by the cluster or by whoever deleted its pod; None: it
         was not.
+    :param forced: its pod was deleted without waiting for what its node says.
     """
 
     attempt: Attempt
@@ -63,6 +64,7 @@ class Run:
     cause: str
     words: str
     told: float | None
+    forced: bool
 
     @property
     def cut(self) -> bool:
@@ -181,6 +183,8 @@ def _run(found: Object, state: Object) -> Run:
         ended=_time(ended.get("finishedAt")),
         exit_code=ended.get("exitCode"), cause=ended.get("reason") or "",
         words=ended.get("message") or "", told=_told(found),
+        forced=("deletionTimestamp" in metadata and not ended
+                and not metadata.get("deletionGracePeriodSeconds")),
     )
 
 

@@ -47,7 +47,7 @@ def judge(pod: Pod, run: Run) -> ImageEnd:
         return _evicted(pod, duration)
     if pod.reason in _TAKEN:
         return taken(_TAKEN[pod.reason], duration)
-    if pod.leaving:
+    if pod.leaving or run.cut:
         return deleted()
     if run.exit_code is None and run.began is None and pod.reason:  # its node refused it
         return ImageEnd("error", "start", "The function's pod could not start."

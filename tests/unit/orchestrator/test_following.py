@@ -41,9 +41,11 @@ class Watch:
         return self.now
 
 
-def pod(name="p", **status):
+def pod(name="p", grace=None, **status):
     return seen.read({
         "metadata": {"name": name, "resourceVersion": "1",
+                     **({} if grace is None else {"deletionTimestamp": "2026-11-28T10:00:09Z",
+                                                  "deletionGracePeriodSeconds": grace}),
                      "labels": {"qinling-exec/execution": "e", "qinling-exec/attempt": "1"},
                      "annotations": {"qinling-exec/timeout": "7"}},
         "spec": {}, "status": status})
@@ -118,6 +120,38 @@ def test_a_pod_that_was_deleted_by_force_has_time_to_end(monkeypatch):
     end = follow(monkeypatch, watch)
     assert (end.status, end.reason) == ("error", "deleted")
     assert watch.now - 100 == 6
+
+
+@pytest.mark.parametrize(("last", "waits"), [
+    (pod(phase="Running", startTime="2026-11-28T10:00:00Z"), 5),
+    (pod(phase="Pending"), 0),
+    (pod(phase="Running", startTime="2026-11-28T10:00:00Z", grace=1), 0),
+    (pod(phase="Running", startTime="2026-11-28T10:00:00Z", grace=0), 5),
+], ids=["unseen", "without a node", "in the usual way", "by force"])
+def test_only_what_may_still_be_there_is_given_time_to_end(monkeypatch, last, waits):
+    """Who cancelled a run without a node waited for five seconds."""
+    watch = Watch(last, 100)
+    whole = Watch.wait
+
+    def wait(self, condition, seconds):
+        whole(self, condition, seconds)
+        if self.now == 102:
+            self.pod = None
+
+    monkeypatch.setattr(Watch, "wait", wait)
+    monkeypatch.setattr(watch, "refresh", lambda name: None)
+    assert follow(monkeypatch, watch).reason == "deleted"
+    assert watch.now - 102 == waits
+
+
+def test_what_no_node_takes_is_late_whatever_others_do(monkeypatch):
+    watch = Watch(pod(phase="Pending", conditions=[{
+        "type": "PodScheduled", "status": "False", "reason": "Unschedulable",
+        "message": "1 Insufficient cpu. preemption: 0/1 nodes are available: 1 Preemption is not"
+                   " helpful for scheduling."}]), 100)
+    watch.others = [pod("q", phase="Running", startTime="2026-11-28T10:00:00Z")]
+    end = follow(monkeypatch, watch)
+    assert (end.status, end.reason) == ("error", "start")
 
 
 def test_time_without_the_cluster_is_taken_out(monkeypatch):

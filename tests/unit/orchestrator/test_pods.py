@@ -7,15 +7,20 @@ from types import SimpleNamespace
 import pytest
 
 from qinling_exec.orchestrator.base import (
+    ImageRun,
     OrchestratorError,
     OrchestratorFull,
+    OrchestratorSpent,
     OrchestratorUnavailable,
     PoolRequest,
     Size,
 )
 from qinling_exec.orchestrator.fitting import Fitting
 from qinling_exec.orchestrator.kubernetes import names, room, seen
+from qinling_exec.orchestrator.kubernetes.client import ApiError
 from qinling_exec.orchestrator.kubernetes.driver import KubernetesOrchestrator
+from qinling_exec.orchestrator.kubernetes.images import PodImages
+from qinling_exec.orchestrator.kubernetes.pods import Shape
 from qinling_exec.orchestrator.kubernetes.pools import Pool, Pools
 from qinling_exec.orchestrator.kubernetes.taking import Taking
 
@@ -105,6 +110,8 @@ def test_the_loss_of_a_former_pod_is_not_that_of_the_worker():
 @pytest.mark.parametrize(("message", "told"), [
     ("1 node(s) had untolerated taint {gpu: yes}.", None),
     ("1 Insufficient cpu.", False),
+    ("1 Insufficient cpu. preemption: 0/1 nodes are available: 1 Preemption is not helpful for"
+     " scheduling.", None),
 ])
 def test_who_waits_in_vain_is_told_so(monkeypatch, message, told):
     found, asked = pod("w", {names.WORKER: "w"}, unplaced=message), []
@@ -122,6 +129,28 @@ def test_who_waits_in_vain_is_told_so(monkeypatch, message, told):
         taking.take(None, "w", Size(100, 2**25, 3), no_room)
     assert caught.value.moves is told
     assert asked == [told] * 3
+
+
+@pytest.mark.parametrize(("limited", "moves"), [(0, None), (5, False)])
+def test_who_finds_a_quota_too_small_is_told_so(limited, moves):
+    asked = []
+    watch = SimpleNamespace(all=list, await_current=lambda: None, learn=lambda found: found)
+    refusal = ApiError(403, f'pods "w" is forbidden: exceeded quota: few, requested: pods=1,'
+                            f" used: pods={limited}, limited: pods={limited}")
+
+    def refuse(*given, **more):
+        raise refusal
+
+    client = SimpleNamespace(request=refuse, path=lambda *parts: "/".join(parts))
+    shape = Shape(50, 2**26, 1000, 50, 2**28, "IfNotPresent", (), None, None, 65532, "")
+    taking = Taking(client, watch, SimpleNamespace(memory=lambda: 0), shape, 1)
+    with pytest.raises(OrchestratorSpent) as of_worker:
+        taking.take(Pool(PoolRequest("r", "image"), {}, "t"), "w", Size(100, 2**25, 3),
+                    lambda told: asked.append(told) or False)
+    images = PodImages(client, watch, shape, 10)
+    with pytest.raises(OrchestratorFull) as of_image:
+        images.begin(ImageRun(("e", 1), "image", (), 100, 2**25, 5))
+    assert (asked, of_worker.value.moves, of_image.value.moves) == ([moves], moves, moves)
 
 
 @pytest.mark.parametrize(("other", "settled"), [({}, False), ({"waiting": "ErrImagePull"}, True)])

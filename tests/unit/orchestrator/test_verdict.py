@@ -68,6 +68,8 @@ def test_what_is_read_of_a_run():
     ({"terminated": {**RAN, "exitCode": 143}, "leaving": True,
       "conditions": disrupted("EvictionByEvictionAPI")}, "error", "evicted", 3),
     ({"conditions": disrupted("DeletionByTaintManager")}, "error", "node-lost", None),
+    ({"terminated": {**RAN, "exitCode": 0}, "conditions": disrupted("DeletionByDeviceTaint")},
+     "error", "deleted", None),
     ({"terminated": {**RAN, "exitCode": 137, "reason": "ContainerStatusUnknown"}},
      "error", "node-lost", 3),
     ({}, "error", "node-lost", None),
