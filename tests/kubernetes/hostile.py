@@ -14,6 +14,16 @@ from tests.unit.runtime.client import Answer, Client
 from tests.unit.runtime.conftest import PROGRAM
 
 _SIZE = 48 << 20
+#: What ``/proc`` has of a server that would give it away.
+OF_A_SERVER = ("mem", "environ", "maps", "smaps", "auxv", "fd", "fd/3", "cwd", "exe", "root",
+               "map_files", "io", "stack", "syscall")
+#: Where files could be that hold a secret.
+SEARCHED = ("/tmp", "/qinling", "/opt", "/etc", "/run", "/dev/shm", "/var")
+#: Where a token of the cluster would be.
+TOKENS = ("/var/run/secrets", "/run/secrets")
+#: Where nothing can be written.
+CLOSED = ("/x", "/opt/qinling/x", "/usr/x", "/etc/x", "/var/tmp/x", "/run/x", "/dev/x", "/sys/x",
+          "/proc/x")
 
 
 class Workers:
