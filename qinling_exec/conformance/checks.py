@@ -8,21 +8,33 @@ import http.client
 import json
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from qinling_exec.conformance.client import Client, Outcome
 
-#: Each check with the sentence that it proves.
-CHECKS: list[tuple[str, Callable[[Client], None]]] = []
+
+class Check(NamedTuple):
+    """A check with the sentence that it proves.
+
+    :param of_image: only in a pod it can be said whether it holds.
+    """
+
+    sentence: str
+    carry_out: Callable[[Client], None] | None
+    of_image: bool = False
+
+
+CHECKS: list[Check] = []
 
 
 class Failed(Exception):
     """The worker does something else than the protocol says."""
 
 
-def _check(sentence: str) -> Callable[[Callable[[Client], None]], Callable[[Client], None]]:
+def _check(sentence: str, of_image: bool = False,
+           ) -> Callable[[Callable[[Client], None]], Callable[[Client], None]]:
     def register(function: Callable[[Client], None]) -> Callable[[Client], None]:
-        CHECKS.append((sentence, function))
+        CHECKS.append(Check(sentence, function, of_image))
         return function
     return register
 
@@ -248,6 +260,18 @@ def _environment(client: Client) -> None:
     for name in ("HOME", "TMPDIR"):
         if name not in environment:
             raise Failed(f"{name} is not in the environment")
+
+
+# Elsewhere a run may be root, who reads everything, and above it there is more than the worker.
+@_check("a run can't read the memory and environment of the processes above it", of_image=True)
+def _secrecy(client: Client) -> None:
+    _ready(client)
+    result = client.run({"do": "ancestors"}).result
+    tried = result.get("output")
+    if result.get("success") is not True or not isinstance(tried, dict):
+        raise Failed(f"success {result.get('success')!r}, output {tried!r}")
+    if read := [path for path, could in tried.items() if could is not False]:
+        raise Failed(f"it can read {', '.join(sorted(read))}")
 
 
 @_check("a connection is kept for the next request")

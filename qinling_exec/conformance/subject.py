@@ -44,6 +44,9 @@ class Place(Protocol):
 class Subject(Protocol):
     """Starts workers, each for one check."""
 
+    #: Workers are alone in a container, as a user without rights.
+    confined: bool
+
     def start(self) -> AbstractContextManager[Place]:
         """Return a new worker that is ended with the context."""
 
@@ -75,6 +78,8 @@ class Command:
 
     :param text: a shell's words; ``{port}`` is where the port belongs, on 127.0.0.1.
     """
+
+    confined = False
 
     def __init__(self, text: str) -> None:
         self._words = shlex.split(text)
@@ -124,6 +129,8 @@ class Image:
 
     :param namespace: where; it must exist, and its pods must be reachable from here.
     """
+
+    confined = True
 
     def __init__(self, image: str, namespace: str) -> None:
         self._image = image

@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import textwrap
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 from tests.functional import processes
@@ -14,6 +17,43 @@ from tests.unit.runtime.client import Answer, Client
 from tests.unit.runtime.conftest import PROGRAM
 
 _SIZE = 48 << 20
+#: What ``/proc`` has of a server that would give it away.
+OF_A_SERVER = ("mem", "environ", "maps", "smaps", "auxv", "fd", "fd/3", "cwd", "exe", "root",
+               "map_files", "io", "stack", "syscall")
+#: Where files could be that hold a secret.
+SEARCHED = ("/tmp", "/qinling", "/opt", "/etc", "/run", "/dev/shm", "/var")
+#: Where a token of the cluster would be.
+TOKENS = ("/var/run/secrets", "/run/secrets")
+#: Programs: what they reach, and which packets they can make.
+CONNECT = """
+    result = []
+    for host, port in {targets!r}:
+        with socket.socket() as client:
+            client.settimeout(2)
+            try:
+                client.connect((host, port))
+                result.append([host, port])
+            except OSError:
+                pass
+    """
+PACKETS = """
+    result = []
+    for kind, protocol in ((socket.SOCK_RAW, socket.IPPROTO_ICMP),
+                           (socket.SOCK_RAW, socket.IPPROTO_RAW)):
+        try:
+            socket.socket(socket.AF_INET, kind, protocol)
+            result.append(kind)
+        except OSError:
+            pass
+    try:
+        socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+        result.append('packet')
+    except OSError:
+        pass
+    """
+#: Where nothing can be written.
+CLOSED = ("/x", "/opt/qinling/x", "/usr/x", "/etc/x", "/var/tmp/x", "/run/x", "/dev/x", "/sys/x",
+          "/proc/x")
 
 
 class Workers:
@@ -47,6 +87,22 @@ class Workers:
         """Both have never been started again."""
         for name in ("hostile", "other"):
             assert self.state(name)["restartCount"] == 0
+
+
+@contextlib.contextmanager
+def listening(cluster: Cluster, *workers: Client) -> Iterator[list[tuple[str, int]]]:
+    """Yield what really listens: API server, kubelet, workers, a server of this machine."""
+    node = cluster.get("nodes")["items"][0]["status"]["addresses"][0]["address"]
+    service = cluster.get("-n", "default", "service", "kubernetes")["spec"]["clusterIP"]
+    with socket.create_server((cluster.host, 0)) as here:
+        yield [(service, 443), (node, 6443), (node, 10250),
+               *((address_of(worker), pods.PORT) for worker in workers),
+               (cluster.host, here.getsockname()[1])]
+
+
+def address_of(worker: Client) -> str:
+    """Return the address of a worker's pod."""
+    return worker.path.partition(":")[0]
 
 
 def attack(client: Client, program: str, timeout: float = 20.0) -> Answer:

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import os
 import pathlib
+import secrets
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -46,6 +48,21 @@ def test_the_images_of_the_project(cluster: Cluster, namespace: str, what: str, 
     # How its process ends a pod does not tell.
     assert len(done.stdout.splitlines()) >= len(CHECKS)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.long
+def test_an_image_whose_server_can_be_read(cluster: Cluster, namespace: str) -> None:
+    """In which Node may be read as on this machine, not only executed."""
+    node = shutil.which("node")
+    if cluster.folder is None or node is None:
+        pytest.skip("THERE IS NO NODE, or nothing to make an image with")
+    image = f"node.local/qinling-exec-readable:{secrets.token_hex(4)}"
+    cluster.build("nodejs", image, f"--copy {node}:/usr/local/bin/node")
+    done = _check(cluster, namespace, image, "--language", "nodejs")
+    (failed,) = [line for line in done.stdout.splitlines() if not line.startswith("ok ")]
+    assert failed.startswith("FAILED  a run can't read the memory and environment"), failed
+    assert failed.endswith(": it can read 1/environ, 1/mem")
+    assert done.returncode == 1
 
 
 @pytest.mark.long

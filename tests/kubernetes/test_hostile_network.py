@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.kubernetes import policies
+from tests.kubernetes import hostile, policies
 from tests.kubernetes.cluster import Cluster
 from tests.kubernetes.hostile import Workers, attack
 from tests.unit.runtime.client import Client
@@ -42,34 +41,16 @@ def nobody_else_is_hurt(workers: Walled) -> Iterator[None]:
     workers.must_work()
 
 
-CONNECT = """
-    result = []
-    for host, port in {targets!r}:
-        with socket.socket() as client:
-            client.settimeout(2)
-            try:
-                client.connect((host, port))
-                result.append([host, port])
-            except OSError:
-                pass
-    """
-
-
 def reached(client: Client, targets: list[tuple[str, int]]) -> list[list[Any]]:
-    answer = attack(client, CONNECT.format(targets=targets), 60)
+    answer = attack(client, hostile.CONNECT.format(targets=targets), 60)
     assert answer["success"], answer
     return list(answer["output"])
 
 
 @pytest.fixture(scope="module")
 def targets(cluster: Cluster, workers: Walled) -> Iterator[list[tuple[str, int]]]:
-    """What really listens: the API server, the kubelet, other pods, a server of this machine."""
-    node = cluster.get("nodes")["items"][0]["status"]["addresses"][0]["address"]
-    service = cluster.get("-n", "default", "service", "kubernetes")["spec"]["clusterIP"]
-    with socket.create_server((cluster.host, 0)) as here:
-        yield [(service, 443), (node, 6443), (node, 10250),
-               (workers.other.path.split(":")[0], 9090), (workers.free.path.split(":")[0], 9090),
-               (cluster.host, here.getsockname()[1])]
+    with hostile.listening(cluster, workers.other, workers.free) as found:
+        yield found
 
 
 def test_nothing_can_be_reached(workers: Walled, targets: list[tuple[str, int]]) -> None:
@@ -79,7 +60,7 @@ def test_nothing_can_be_reached(workers: Walled, targets: list[tuple[str, int]])
 def test_what_is_not_reached_is_there(workers: Walled, targets: list[tuple[str, int]]) -> None:
     """The same, from where no policy holds: all but the other tenant's worker."""
     assert reached(workers.free, targets) == [
-        list(target) for target in targets if target[0] != workers.other.path.split(":")[0]]
+        list(target) for target in targets if target[0] != hostile.address_of(workers.other)]
 
 
 @pytest.mark.parametrize("address", [("169.254.169.254", 80), ("192.0.2.1", 443)])
@@ -99,22 +80,7 @@ def test_metadata_and_internet(workers: Walled, address: tuple[str, int]) -> Non
 
 
 def test_no_packet_of_another_kind(workers: Walled) -> None:
-    answer = attack(workers.hostile, """
-        result = []
-        for kind, protocol in ((socket.SOCK_RAW, socket.IPPROTO_ICMP),
-                               (socket.SOCK_RAW, socket.IPPROTO_RAW)):
-            try:
-                socket.socket(socket.AF_INET, kind, protocol)
-                result.append(kind)
-            except OSError:
-                pass
-        try:
-            socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
-            result.append('packet')
-        except OSError:
-            pass
-        """)
-    assert answer["output"] == []
+    assert attack(workers.hostile, hostile.PACKETS)["output"] == []
 
 
 def test_way_out_that_an_operator_opens(workers: Walled,

@@ -8,6 +8,9 @@ const fs = require('node:fs');
 const path = require('node:path');
 const util = require('node:util');
 
+// As in main.js: here it would be runs of the same function that use the debugger.
+process.on('SIGUSR1', () => {});
+
 const RESULT = 3;
 const [, , code, entry, resultSize] = process.argv;
 

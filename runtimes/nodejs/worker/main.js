@@ -17,6 +17,8 @@ const { values } = parseArgs({
     alone: { type: 'boolean', default: false },
   },
 });
+// Node's own answer to it is a debugger on 127.0.0.1, which does what runs tell it.
+process.on('SIGUSR1', () => {});
 const secret = process.env.QINLING_RUNTIME_SECRET || '';
 delete process.env.QINLING_RUNTIME_SECRET;
 const scratch = values.scratch || fs.mkdtempSync(path.join(os.tmpdir(), 'qinling-worker-'));

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import pathlib
 import re
 import shlex
@@ -17,7 +19,11 @@ import qinling_exec
 from qinling_exec.conformance.checks import CHECKS
 
 _TREE = pathlib.Path(qinling_exec.__file__).parents[1]
+_NODE = pytest.mark.skipif(not shutil.which("node"),
+                           reason="THERE IS NO NODE for the worker of Node.js")
 _NUMBER = len(CHECKS) + 1
+#: Of them, those that are not carried out for a command.
+_SKIPPED = [check.sentence for check in CHECKS if check.of_image]
 
 
 def check(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -30,21 +36,42 @@ def python(source: str) -> str:
     return shlex.join([sys.executable, "-c", textwrap.dedent(source), "{port}"])
 
 
+def good(done: subprocess.CompletedProcess[str]) -> None:
+    """All that is checked of a command holds."""
+    lines = [line for line in done.stdout.splitlines() if not line.startswith("ok ")]
+    assert [line.partition(":")[0] for line in lines] == [
+        f"skipped {sentence}" for sentence in _SKIPPED]
+    assert len(done.stdout.splitlines()) == _NUMBER
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_python_runtime() -> None:
     done = check("--command", f"env PYTHONPATH={_TREE} {sys.executable} -m qinling_exec.runtime"
                               " --listen 127.0.0.1:{port}")
-    assert [line for line in done.stdout.splitlines() if not line.startswith("ok ")] == []
-    assert len(done.stdout.splitlines()) == _NUMBER
-    assert (done.returncode, done.stderr) == (0, "")
+    good(done)
 
 
-@pytest.mark.skipif(not shutil.which("node"), reason="THERE IS NO NODE for the worker of Node.js")
+@_NODE
 def test_nodejs_runtime() -> None:
     main = _TREE / "runtimes/nodejs/worker/main.js"
-    done = check("--language", "nodejs", "--command", f"node {main} --listen 127.0.0.1:{{port}}")
-    assert [line for line in done.stdout.splitlines() if not line.startswith("ok ")] == []
-    assert len(done.stdout.splitlines()) == _NUMBER
-    assert (done.returncode, done.stderr) == (0, "")
+    good(check("--language", "nodejs", "--command", f"node {main} --listen 127.0.0.1:{{port}}"))
+
+
+@pytest.mark.parametrize("program", [
+    pytest.param([sys.executable, "-c", "import json, main;"
+                                        " print(json.dumps(main.main(do='ancestors')))"],
+                 id="python"),
+    pytest.param(["node", "-e", "require('./main').main({do: 'ancestors'})"
+                                ".then((found) => console.log(JSON.stringify(found)))"],
+                 marks=_NODE, id="nodejs"),
+])
+def test_what_the_functions_find_above_them(program: list[str]) -> None:
+    """What is open to them they do open: a check that they answer means something."""
+    found = json.loads(subprocess.run(
+        program, cwd=_TREE / "qinling_exec/conformance/functions", capture_output=True, text=True,
+        check=True, timeout=60).stdout)
+    assert found[f"{os.getpid()}/environ"] is True
+    assert f"{os.getpid()}/mem" in found
 
 
 def test_worker_that_says_yes_to_everything() -> None:
@@ -66,9 +93,10 @@ def test_worker_that_says_yes_to_everything() -> None:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
         http.server.ThreadingHTTPServer(('127.0.0.1', int(sys.argv[1])), Yes).serve_forever()
         """))
-    assert len(re.findall("^FAILED", done.stdout, re.MULTILINE)) == _NUMBER, done.stdout
+    failed = _NUMBER - len(_SKIPPED)
+    assert len(re.findall("^FAILED", done.stdout, re.MULTILINE)) == failed, done.stdout
     assert done.returncode == 1
-    assert done.stderr == (f"qinling-exec-manage: {_NUMBER} of the checks do not hold.\n")
+    assert done.stderr == (f"qinling-exec-manage: {failed} of the checks do not hold.\n")
 
 
 #: What is spoilt in the Python worker, and the words of the check that finds it.
