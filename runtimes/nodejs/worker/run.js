@@ -8,6 +8,8 @@ const path = require('node:path');
 
 const CHILD = path.join(__dirname, 'child.js');
 const RESOURCES = 'Function execution failed because of too much resource consumption';
+// Where Node knows it, a run that is about to begin has no debugger that others could start either.
+const QUIET = process.allowedNodeEnvironmentFlags.has('--disable-sigusr1') ? ['--disable-sigusr1'] : [];
 let numbers = 0;
 
 // A process that has loaded the function, and waits for its order.
@@ -19,7 +21,7 @@ class Ready {
     const heap = Math.max(16, Math.floor(spec.memory_size / 1048576));
     this.process = spawn(
       process.execPath,
-      [`--max-old-space-size=${heap}`, CHILD, code, spec.entry, String(spec.limits.result_size)],
+      [`--max-old-space-size=${heap}`, ...QUIET, CHILD, code, spec.entry, String(spec.limits.result_size)],
       {
         cwd: this.directory, detached: true, stdio: ['ignore', 'pipe', 'pipe', 'pipe', 'ipc'],
         env: { PATH: '/usr/local/bin:/usr/bin:/bin', LANG: 'C.UTF-8', HOME: this.directory, TMPDIR: this.directory },
