@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -161,7 +162,8 @@ def test_http_1_0(api: Api, talk: Talk) -> None:
         while data := client.recv(4096):
             received += data
     head, _, body = received.partition(b"\r\n\r\n")
-    assert head.startswith(b"HTTP/1.1 200 OK\r\n") and b"chunked" not in head
+    # The web server itself answers, in its own version, when the run has ended by then.
+    assert re.match(rb"HTTP/1\.[01] 200 OK\r\n", head) and b"chunked" not in head
     assert body == b"one\n"
 
 
