@@ -78,7 +78,7 @@ def test_a_node_that_is_dead(site: Site, node: Node, python_image: str) -> None:
     for made in [site.start(function) for function in (silent, again, living)]:
         site.ended(made)
     runs = [site.start(function, 200, later=0) for function in (silent, again)]
-    of_image = site.start(site.program(python_image), 200)
+    of_image = site.start(site.program(python_image, cpu=300), 200)
     site.ledger.wait_for_starts(6, PATIENCE)
     began = time.monotonic()
     node.kill_kubelet()
