@@ -19,7 +19,7 @@ from tests.functional import processes
 from tests.functional.deployment import Deployment
 from tests.kubernetes import site as sites
 from tests.kubernetes.cluster import Cluster
-from tests.kubernetes.site import PATIENCE, Site
+from tests.kubernetes.site import PATIENCE, RUN, Site
 
 pytestmark = [pytest.mark.long, pytest.mark.skipif(
     not os.environ.get("QINLING_EXEC_TEST_NODE"),
@@ -80,6 +80,8 @@ def test_a_node_that_is_dead(site: Site, node: Node, python_image: str) -> None:
     runs = [site.start(function, 200, later=0) for function in (silent, again)]
     of_image = site.start(site.program(python_image, cpu=300), 200)
     site.ledger.wait_for_starts(6, PATIENCE)
+    assert processes.wait_for(  # else nobody knows that its program has started
+        lambda: site.pods(RUN)[0]["status"]["phase"] == "Running", PATIENCE)
     began = time.monotonic()
     node.kill_kubelet()
     for function in (silent, again):
