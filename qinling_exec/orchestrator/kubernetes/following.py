@@ -81,9 +81,9 @@ class Following:
         if pod is None:
             late = not self._may_go_on() or self._for("gone") > _GONE_SECONDS
             return verdict.deleted() if late else None
-        self._last = pod
         if pod.run is None:
             return verdict.deleted()
+        self._last = pod
         if pod.phase in ("Succeeded", "Failed") or (pod.leaving and
                                                     pod.run.exit_code is not None):
             if pod.run.began is not None:
@@ -106,7 +106,7 @@ class Following:
         """
         last = self._last
         if last is None or last.run is None:
-            return last is None
+            return True
         return last.run.accepted is not None and (last.run.forced or not last.leaving)
 
     def _for(self, what: str) -> float:
@@ -120,8 +120,8 @@ class Following:
     def _await_start(self, pod: Pod) -> ImageEnd | None:
         if pod.hopeless and not pod.waiting.startswith(_PULLING):
             return verdict.late(pod)
-        if (pod.run is not None and pod.run.accepted is None and not pod.misplaced
-                and room.comes(self._watch, pod.name)):
+        if (pod.run is not None and pod.run.accepted is None
+                and room.comes(self._watch, pod.name, pod.misplaced)):
             # It is not late as long as others have their turns.
             return verdict.WAITS if self._for("turn") > self._start_seconds else None
         if self._for("start") <= self._start_seconds:

@@ -53,8 +53,7 @@ class PodImages:
             self._watch.learn(self._client.request("POST", self._client.path("pods"), wanted))
         except ApiError as error:
             if error.is_quota:
-                moves = (None if room.never_comes(str(error))
-                         else room.comes(self._watch, name))
+                moves = room.comes(self._watch, name, room.never_comes(str(error)))
                 raise OrchestratorFull(str(error), moves) from error
             if error.status != 409:
                 raise

@@ -9,12 +9,17 @@ from decimal import Decimal
 from qinling_exec.orchestrator.kubernetes.watch import Watch
 
 
-def comes(watch: Watch, name: str) -> bool:
+def comes(watch: Watch, name: str, in_vain: bool) -> bool | None:
     """Tell whether pods other than this one will give theirs back.
+
+    :param in_vain: all that others have would be too little.
+    :returns: None: that would be of no use.
 
     Those that are about to go do, and runs of images, which all end by their timeouts. A worker
     may stay for as long as its function is used.
     """
+    if in_vain:
+        return None
     return any(pod.leaving or (pod.run is not None and pod.run.accepted is not None)
                for pod in watch.all() if pod.name != name)
 

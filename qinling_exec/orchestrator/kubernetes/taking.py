@@ -76,7 +76,7 @@ class Taking:
                             pod.start_seconds)
                     return pod
                 reason, in_vain = f"A pod did not get ready. {pod.waiting}", pod.misplaced
-            moves = None if in_vain else room.comes(self._watch, name)
+            moves = room.comes(self._watch, name, in_vain)
             if not no_room(moves):
                 raise kind(reason, moves)
             self._watch.wait(functools.partial(self._is_placed, pod), _ROOM_SECONDS)
