@@ -46,6 +46,11 @@ class Cluster:
         """The address at which pods reach this machine; empty when it is not known."""
         return self.environment.get("CLUSTER_HOST_IP", "")
 
+    @property
+    def programs(self) -> pathlib.Path:
+        """The folder where a cluster that was started here has its programs."""
+        return pathlib.Path(self.environment["KUBECONFIG"]).parent / "bin"
+
     def start(self) -> None:
         """Start again what does not run."""
         assert self.folder is not None
@@ -54,8 +59,7 @@ class Cluster:
     def kubectl(self, *arguments: str, given: str | None = None, check: bool = True,
                 seconds: float = 60) -> str:
         """Run kubectl; return what it prints."""
-        beside = pathlib.Path(self.environment["KUBECONFIG"]).parent / "bin" / "kubectl"
-        program = shutil.which("kubectl") or str(beside)
+        program = shutil.which("kubectl") or str(self.programs / "kubectl")
         done = subprocess.run([program, *arguments], input=given, capture_output=True, text=True,
                               timeout=seconds, env={**os.environ, **self.environment})
         if check and done.returncode:

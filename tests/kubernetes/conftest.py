@@ -50,6 +50,15 @@ def runtime_image(cluster: clusters.Cluster) -> str:
 
 
 @pytest.fixture(scope="session")
+def nodejs_image(cluster: clusters.Cluster) -> str:
+    """The same of the Node.js runtime."""
+    try:
+        return cluster.image("nodejs", "runtimes/nodejs")
+    except clusters.NoCluster as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
 def python_image(cluster: clusters.Cluster) -> str:
     """The name of an image that is Python, for functions made of an image."""
     try:
@@ -109,10 +118,12 @@ def server(cluster: clusters.Cluster, access: Access) -> Iterator[ApiServer]:
 
 
 @pytest.fixture
-def site(cluster: clusters.Cluster, namespace: str, deployment: Deployment) -> Iterator[Site]:
+def site(cluster: clusters.Cluster, namespace: str, deployment: Deployment,
+         server: ApiServer) -> Iterator[Site]:
     """What a test does on the module's own ``deployment``; nothing is left of it."""
     here = Site(cluster, namespace, deployment)
     yield here
+    server.heal()  # some engines come through it
     here.finish()
 
 

@@ -51,9 +51,18 @@ PACKETS = """
     except OSError:
         pass
     """
-#: Where nothing can be written.
+#: Where nothing can be written, and a program that tries.
 CLOSED = ("/x", "/opt/qinling/x", "/usr/x", "/etc/x", "/var/tmp/x", "/run/x", "/dev/x", "/sys/x",
           "/proc/x")
+WRITE = f"""
+    result = []
+    for path in {CLOSED}:
+        try:
+            open(path, 'w')
+            result.append(path)
+        except OSError:
+            pass
+    """
 
 
 class Workers:
@@ -108,6 +117,22 @@ def address_of(worker: Client) -> str:
 def attack(client: Client, program: str, timeout: float = 20.0) -> Answer:
     """Run a program."""
     return client.run({"program": textwrap.dedent(program)}, timeout=timeout)
+
+
+def output_of(client: Client, program: str) -> object:
+    """Run a program that succeeds; return its ``result``."""
+    answer = attack(client, program)
+    assert answer["success"], (answer, answer.text)
+    return answer["output"]
+
+
+def must_be_confined(status: str) -> None:
+    """Hold ``/proc/<pid>/status`` against what a process in a pod is to be."""
+    fields = dict(line.split(":", 1) for line in status.splitlines())
+    assert fields["Uid"].split() == ["65532"] * 4
+    for kind in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
+        assert fields[kind].strip().strip("0") == ""
+    assert (fields["NoNewPrivs"].strip(), fields["Seccomp"].strip()) == ("1", "2")
 
 
 def neighbour(client: Client, seconds: float,

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pathlib
 import signal
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -35,6 +37,8 @@ signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
 execution, _, attempt = socket.gethostname().removeprefix("qx-run-").rpartition("-")
 main(**json.loads(sys.argv[1]), context={"execution_id": execution, "attempt": int(attempt)})
 """
+#: A change of the configuration: more memory than any node has for each worker.
+TOO_LARGE = ("[kubernetes]\n", f"[kubernetes]\nserver_memory = {2 << 40}\n")
 _FILL = 'echo $$ >"$1" && exec dd if=/dev/zero of="$2" bs=64k count=8k'
 
 
@@ -145,6 +149,26 @@ def clear(deployment: Deployment) -> None:
     for kind in ("functions", "runtimes"):
         for made in api.ok("GET", f"/v1/{kind}")[kind]:
             api.ok("DELETE", f"/v1/{kind}/{made['id']}", 204)
+
+
+@contextlib.contextmanager
+def engine_with(deployment: Deployment, *changes: tuple[str, str]) -> Iterator[None]:
+    """Have an engine with another configuration meanwhile, as an operator who errs."""
+    before = deployment.config.read_text()
+    changed = before
+    for old, new in changes:
+        changed = changed.replace(old, new)
+    _exchange_engine(deployment, changed)
+    try:
+        yield
+    finally:
+        _exchange_engine(deployment, before)
+
+
+def _exchange_engine(deployment: Deployment, config: str) -> None:
+    assert deployment.engines[-1].stop() == 0
+    deployment.config.write_text(config)
+    deployment.start_engine()
 
 
 def evict(site: Site, pod: str) -> None:

@@ -7,7 +7,7 @@ Engines reach the cluster's real API through a proxy that breaks what it is told
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -31,12 +31,6 @@ def deployment(deploy: Callable[..., Deployment], reachable: None, server: ApiSe
     return deploy(kubernetes={
         "kubeconfig": server.kubeconfig(tmp_path_factory.mktemp("proxy")),
         "pool_replicas": 1, "watch_silence": _SILENCE})
-
-
-@pytest.fixture
-def site(site: Site, server: ApiServer) -> Iterator[Site]:
-    yield site
-    server.heal()
 
 
 def _pool(site: Site) -> bool:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import pathlib
 import secrets
 import shutil
 import subprocess
@@ -15,7 +14,7 @@ import pytest
 
 from qinling_exec.conformance.checks import CHECKS
 from tests.functional import processes
-from tests.kubernetes.cluster import Cluster, NoCluster
+from tests.kubernetes.cluster import Cluster
 
 
 @pytest.fixture(autouse=True)
@@ -26,24 +25,20 @@ def nothing_is_left(cluster: Cluster, namespace: str) -> Iterator[None]:
 
 def _check(cluster: Cluster, namespace: str,
            *arguments: str) -> subprocess.CompletedProcess[str]:
-    beside = pathlib.Path(cluster.environment["KUBECONFIG"]).parent / "bin"
+    path = f"{os.environ['PATH']}:{cluster.programs}"
     return subprocess.run(
         [sys.executable, "-m", "qinling_exec.cmd.manage", "runtime", "check", *arguments,
          "--namespace", namespace], capture_output=True, text=True, timeout=500,
-        env={**os.environ, **cluster.environment, "PATH": f"{os.environ['PATH']}:{beside}"})
+        env={**os.environ, **cluster.environment, "PATH": path})
 
 
-@pytest.mark.parametrize(("what", "language", "sources"), [
-    ("python3", "python", ("qinling_exec/__init__.py", "qinling_exec/runtime")),
-    pytest.param("nodejs", "nodejs", ("runtimes/nodejs",), marks=pytest.mark.long),
+@pytest.mark.parametrize(("image", "language"), [
+    ("runtime_image", "python"),
+    pytest.param("nodejs_image", "nodejs", marks=pytest.mark.long),
 ])
-def test_the_images_of_the_project(cluster: Cluster, namespace: str, what: str, language: str,
-                                   sources: tuple[str, ...]) -> None:
-    try:
-        image = cluster.image(what, *sources)
-    except NoCluster as error:
-        pytest.skip(str(error))
-    done = _check(cluster, namespace, image, "--language", language)
+def test_the_images_of_the_project(cluster: Cluster, namespace: str, image: str, language: str,
+                                   request: pytest.FixtureRequest) -> None:
+    done = _check(cluster, namespace, request.getfixturevalue(image), "--language", language)
     assert [line for line in done.stdout.splitlines() if not line.startswith("ok ")] == []
     # How its process ends a pod does not tell.
     assert len(done.stdout.splitlines()) >= len(CHECKS)

@@ -68,9 +68,7 @@ def _module(body: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def deployment(deploy: Callable[..., Deployment], cluster: Cluster) -> Deployment:
-    if not cluster.host:
-        pytest.skip("CLUSTER_HOST_IP is not set: functions can't reach the ledger")
+def deployment(deploy: Callable[..., Deployment], reachable: None) -> Deployment:
     return deploy(kubernetes={"pool_replicas": 2, "scratch_size": _SCRATCH},
                   settings={"limits": {"log_size": _LOG_SIZE}})
 

@@ -6,7 +6,7 @@ held against a ledger that the programs themselves write.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +32,6 @@ def deployment(deploy: Callable[..., Deployment], server: ApiServer, reachable: 
                   "limits": {"max_cpu": 1000, "max_memory": 2**50}},
         kubernetes={"kubeconfig": server.kubeconfig(tmp_path_factory.mktemp("proxy")),
                     "pool_replicas": 0, "scratch_size": 8 * _MIB})
-
-
-@pytest.fixture
-def site(site: Site, server: ApiServer) -> Iterator[Site]:
-    yield site
-    server.heal()
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from tests.functional import processes
 from tests.functional.client import Api, output
 from tests.functional.deployment import Deployment
 from tests.kubernetes.cluster import Cluster
+from tests.kubernetes.site import TOO_LARGE, engine_with
 
 
 @pytest.fixture(scope="module")
@@ -93,20 +94,11 @@ def test_a_quota_that_is_used_up(api: Api, cluster: Cluster, namespace: str,
 def test_a_pod_that_no_node_can_have(deployment: Deployment, api: Api,
                                      runtime_image: str) -> None:
     """The runtime says so, and recovers when the operator has asked for less."""
-    before = deployment.config.read_text()
-    assert deployment.engines[-1].stop() == 0
-    deployment.config.write_text(before.replace(
-        "[kubernetes]\n", f"[kubernetes]\nserver_memory = {2 << 40}\n"))
-    deployment.start_engine()
-    try:
+    with engine_with(deployment, TOO_LARGE):
         runtime = _make(api, runtime_image)
         assert runtime["status"] == "error"
         assert "Unschedulable" in runtime["status_reason"]
         assert "nsufficient memory" in runtime["status_reason"]
-    finally:
-        assert deployment.engines[-1].stop() == 0
-        deployment.config.write_text(before)
-        deployment.start_engine()
     _recovers(api, runtime)
     api.ok("DELETE", f"/v1/runtimes/{runtime['id']}", 204)
 

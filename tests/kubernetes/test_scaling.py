@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -23,12 +23,6 @@ def deployment(deploy: Callable[..., Deployment], reachable: None, server: ApiSe
     return deploy(engines=2, settings={"engine": {"function_service_expiration": 3600}},
                   kubernetes={"kubeconfig": server.kubeconfig(tmp_path_factory.mktemp("proxy")),
                               "pool_replicas": _REPLICAS})
-
-
-@pytest.fixture
-def site(site: Site, server: ApiServer) -> Iterator[Site]:
-    yield site
-    server.heal()
 
 
 def _workers(site: Site, function: str) -> set[str]:

@@ -6,12 +6,11 @@ A run has the server's user id: nothing that ``restricted`` allows could give it
 
 from __future__ import annotations
 
-import textwrap
-
 import pytest
 
 from tests.kubernetes import hostile, pods
 from tests.kubernetes.cluster import Cluster
+from tests.kubernetes.hostile import output_of as run
 from tests.unit.runtime.client import SECRET, Client
 from tests.unit.runtime.conftest import PROGRAM
 
@@ -24,19 +23,10 @@ def worker(cluster: Cluster, namespace: str, runtime_image: str) -> Client:
     return client
 
 
-def run(worker: Client, program: str) -> object:
-    answer = worker.run({"program": textwrap.dedent(program)}, timeout=20)
-    assert answer["success"], (answer, answer.text)
-    return answer["output"]
-
-
 def test_worker_is_as_confined_as_it_is_meant_to_be(worker: Client) -> None:
     """Else the tests below would show nothing: a run has the same user, and sees the server."""
     status = str(run(worker, "result = open('/proc/1/status').read()"))
-    fields = dict(line.split(":", 1) for line in status.splitlines())
-    assert fields["Uid"].split() == ["65532"] * 4
-    assert fields["CapEff"].strip().strip("0") == ""
-    assert (fields["NoNewPrivs"].strip(), fields["Seccomp"].strip()) == ("1", "2")
+    hostile.must_be_confined(status)
     assert run(worker, "result = [os.getuid(), open('/proc/1/cmdline').read()]") == [
         65532, "python3\0-m\0qinling_exec.runtime\0--listen\x000.0.0.0:9090\0--alone\0"]
     assert worker.ping()["pid"] == 1
@@ -160,15 +150,7 @@ def test_no_token_and_no_service_in_the_environment(worker: Client) -> None:
 
 
 def test_root_is_read_only(worker: Client) -> None:
-    assert run(worker, f"""
-        result = []
-        for path in {hostile.CLOSED}:
-            try:
-                open(path, 'w')
-                result.append(path)
-            except OSError:
-                pass
-        """) == []
+    assert run(worker, hostile.WRITE) == []
 
 
 @pytest.mark.parametrize("folder", ["/tmp", "/dev/shm", "."])

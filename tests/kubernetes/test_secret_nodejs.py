@@ -7,12 +7,12 @@ Node can't make the system calls that close a process: what holds here is how th
 from __future__ import annotations
 
 import json
-import textwrap
 
 import pytest
 
 from tests.kubernetes import hostile, pods
-from tests.kubernetes.cluster import Cluster, NoCluster
+from tests.kubernetes.cluster import Cluster
+from tests.kubernetes.hostile import output_of as run
 from tests.unit.runtime.client import SECRET, Client
 
 pytestmark = pytest.mark.long
@@ -32,30 +32,17 @@ _LISTENING = """
 
 
 @pytest.fixture(scope="module")
-def worker(cluster: Cluster, namespace: str) -> Client:
+def worker(cluster: Cluster, namespace: str, nodejs_image: str) -> Client:
     """A worker that runs any program, in a pod."""
-    try:
-        image = cluster.image("nodejs", "runtimes/nodejs")
-    except NoCluster as error:
-        pytest.skip(str(error))
-    client = pods.start(cluster, namespace, pods.describe("nodejs", image))
+    client = pods.start(cluster, namespace, pods.describe("nodejs", nodejs_image))
     client.specialize({"main.js": _PROGRAM})
     return client
-
-
-def run(worker: Client, program: str) -> object:
-    answer = worker.run({"program": textwrap.dedent(program)}, timeout=20)
-    assert answer["success"], (answer, answer.text)
-    return answer["output"]
 
 
 def test_worker_is_as_confined_as_it_is_meant_to_be(worker: Client) -> None:
     """Else the tests below would show nothing: a run has the same user, and sees the server."""
     status = str(run(worker, "return fs.readFileSync('/proc/1/status', 'latin1')"))
-    fields = dict(line.split(":", 1) for line in status.splitlines())
-    assert fields["Uid"].split() == ["65532"] * 4
-    assert fields["CapEff"].strip().strip("0") == ""
-    assert (fields["NoNewPrivs"].strip(), fields["Seccomp"].strip()) == ("1", "2")
+    hostile.must_be_confined(status)
     assert run(worker, "return [process.getuid(), process.ppid,"
                        " fs.readFileSync('/proc/1/cmdline', 'latin1')]") == [
         65532, 1, "node\0/opt/qinling/main.js\0--listen\x000.0.0.0:9090\0--alone\0"]

@@ -14,7 +14,7 @@ import pytest
 
 from tests.functional import processes
 from tests.functional.deployment import Deployment
-from tests.kubernetes.site import PATIENCE, Site
+from tests.kubernetes.site import PATIENCE, TOO_LARGE, Site, engine_with
 
 _START_SECONDS = 30
 _MISSING = "node.local/there-is-no-such-image:1"
@@ -105,20 +105,11 @@ def test_an_image_that_nobody_has(site: Site, deployment: Deployment) -> None:
 @pytest.mark.long
 def test_a_pod_that_no_node_can_have(site: Site, deployment: Deployment) -> None:
     """Three tries within the start time, then the record says so; it heals with the setting."""
-    before = deployment.config.read_text()
     function = site.function(attempts=2)
-    assert deployment.engines[-1].stop() == 0
-    quick = before.replace(f"start_timeout = {_START_SECONDS}", "start_timeout = 3")
-    deployment.config.write_text(quick.replace(
-        "[kubernetes]\n", f"[kubernetes]\nserver_memory = {2 << 40}\n"))
-    deployment.start_engine()
-    try:
+    quick = (f"start_timeout = {_START_SECONDS}", "start_timeout = 3")
+    with engine_with(deployment, quick, TOO_LARGE):
         row = _refused(site, function)
         assert row["attempts"] == 0, "a worker that can't be had is no attempt"
         assert "Unschedulable" in row["output"]
         assert "nsufficient memory" in row["output"]
-    finally:
-        assert deployment.engines[-1].stop() == 0
-        deployment.config.write_text(before)
-        deployment.start_engine()
     assert site.ended(site.start(function))["status"] == "success"
